@@ -1,0 +1,102 @@
+"""Writes the audit log: who changed what, from where, and what it was before.
+
+Every function that changes something an owner or operator would ask about takes an ``Actor`` and records one entry in
+the transaction of the change, so that neither exists without the other. Secrets never reach this module.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from accounts.models import AuditEntry, Tenant, User
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who does it. ``name`` is kept in words, so that the entry still reads when the account is gone."""
+
+    name: str
+    user: User | None = None
+    is_operator: bool = False
+    on_behalf_of: str = ""
+    peer_address: str | None = None
+
+    @classmethod
+    def person(cls, user: User, *, peer_address: str | None = None, on_behalf_of: str = "") -> Actor:
+        return cls(
+            name=user.email,
+            user=user,
+            is_operator=user.is_operator,
+            on_behalf_of=on_behalf_of,
+            peer_address=peer_address,
+        )
+
+    @classmethod
+    def command_line(cls) -> Actor:
+        """Whoever may run the command line on this machine is an operator."""
+        return cls(name=f"command line ({_login_name()})", is_operator=True)
+
+    @classmethod
+    def system(cls, part: str) -> Actor:
+        """The service itself, e.g. the periodic check of domains."""
+        return cls(name=f"relayweb {part}", is_operator=True)
+
+
+def record(
+    actor: Actor,
+    action: str,
+    *,
+    tenant: Tenant | None = None,
+    object_id: object = "",
+    object_name: str = "",
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+    reason: str = "",
+) -> AuditEntry:
+    """``action`` reads noun.verb. ``before`` and ``after`` hold only what changed."""
+    return AuditEntry.objects.create(
+        tenant=tenant,
+        actor=actor.user,
+        actor_name=actor.name[:254],
+        on_behalf_of=actor.on_behalf_of[:254],
+        action=action,
+        object_id=str(object_id)[:64],
+        object_name=object_name[:255],
+        before=_plain(before or {}),
+        after=_plain(after or {}),
+        reason=reason[:500],
+        peer_address=actor.peer_address,
+    )
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _plain_value(value) for name, value in values.items()}
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [_plain_value(member) for member in value]
+    return str(value)
+
+
+def _login_name() -> str:
+    # sudo's variable names the person; the process itself may run as root.
+    for name in ("SUDO_USER", "LOGNAME", "USER"):
+        if os.environ.get(name):
+            return os.environ[name]
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

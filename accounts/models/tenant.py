@@ -1,0 +1,58 @@
+"""A tenant: the customer to whom messages, domains, credentials and limits belong."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.core.validators import MinValueValidator
+from django.db import models
+from django.utils import timezone
+
+from accounts.identifiers import uuid7
+
+SYSTEM_SLUG = "system"
+
+
+class TenantState(models.TextChoices):
+    ACTIVE = "active"
+    SUSPENDED = "suspended"  # new mail is put off with 450, mail already taken is kept
+    CLOSED = "closed"
+
+
+class Tenant(models.Model):
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    slug = models.SlugField(max_length=48, unique=True)
+    name = models.CharField(max_length=120)
+    state = models.CharField(max_length=9, choices=TenantState.choices, default=TenantState.ACTIVE)
+    state_reason = models.CharField(max_length=500, blank=True)
+    is_system = models.BooleanField(default=False, help_text="the service's own mail: sign-up, reset, alerts")
+    language = models.CharField(max_length=2, default="ja")
+    time_zone = models.CharField(max_length=64, default="Asia/Tokyo")
+    requires_two_factors = models.BooleanField(default=False)
+
+    # Limits; empty means the operator's default.
+    hourly_limit = models.PositiveIntegerField(null=True, blank=True)
+    daily_limit = models.PositiveIntegerField(null=True, blank=True)
+    monthly_limit = models.PositiveIntegerField(null=True, blank=True)
+    rate_per_second = models.FloatField(null=True, blank=True, validators=[MinValueValidator(0.001)])
+    max_message_bytes = models.PositiveIntegerField(null=True, blank=True)
+    max_recipients = models.PositiveIntegerField(null=True, blank=True)
+
+    content_retention_days = models.PositiveSmallIntegerField(default=7)
+    log_retention_days = models.PositiveSmallIntegerField(default=90)
+    keeps_content_after_delivery = models.BooleanField(default=True)
+
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    closed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint("is_system", condition=models.Q(is_system=True), name="tenant_one_system"),
+        ]
+
+    def __str__(self) -> str:
+        return self.slug
+
+    @property
+    def may_send(self) -> bool:
+        return self.state == TenantState.ACTIVE
