@@ -1,0 +1,1 @@
+"""Speaks SMTP to a hop: sessions, pools, TLS policy, destinations, signing."""
