@@ -126,7 +126,7 @@ async def write_down_uses(pool: Pool, uses: Mapping[UUID, CredentialUses]) -> No
 
 
 async def _authenticate(pool: Pool, kind: CredentialKind, username: str, secret: str, *, peer: str) -> Principal | None:
-    offered = secret.encode("utf-8", "surrogateescape")
+    offered = secret.encode("utf-8", "surrogatepass")
     if len(offered) > _LONGEST_SECRET_OCTETS:
         return None
     found = await _named(pool, kind, username)

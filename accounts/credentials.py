@@ -221,7 +221,9 @@ def _insert_login(credential: Credential, network: str | None) -> str:
 
 
 def _new_secret() -> str:
-    return secrets.token_urlsafe(SECRET_OCTETS)
+    secret = secrets.token_urlsafe(SECRET_OCTETS)
+    # A program that is given it as an argument must not take it for an option.
+    return _new_secret() if secret.startswith("-") else secret
 
 
 def _digest(secret: str) -> bytes:

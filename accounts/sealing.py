@@ -40,7 +40,9 @@ def unseal(sealed: bytes, *, context: str) -> bytes:
     key_id, _, rest = bytes(sealed).partition(b"\0")
     key = settings.ENCRYPTION_KEYS.get(key_id.decode(errors="replace"))
     if key is None:
-        raise SealingError(f"sealed with key {key_id.decode(errors='replace')!r}, which RELAY_ENCRYPTION_KEYS does not hold")
+        raise SealingError(
+            f"sealed with key {key_id.decode(errors='replace')!r}, which RELAY_ENCRYPTION_KEYS does not hold"
+        )
     try:
         return AESGCM(key).decrypt(rest[:_NONCE_OCTETS], rest[_NONCE_OCTETS:], context.encode())
     except InvalidTag:

@@ -4,6 +4,9 @@ A name that does not exist, a name without such records and a server that fails 
 the first two are facts, the last says nothing (RFC 5321 §5.1). So a name without the records asked for gives an
 empty list, everything else raises `DnsFailure`, whose `is_transient` says whether asking again later can help.
 
+Whether an answer was validated (DNSSEC) is known only from the AD flag, which the name server sets and anybody between it
+and us could set too; so `Trust` says whose flag counts, and without it nothing is secure.
+
 Facts are kept as long as their TTL says, absences as RFC 2308 says, failures a few seconds only, so that a thousand
 waiting recipients of one broken domain ask once. Equal questions asked at the same time share one look-up.
 """
@@ -14,7 +17,8 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
+from ipaddress import ip_address
 from typing import cast
 
 import dns.asyncquery
@@ -75,12 +79,35 @@ class MxRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsaRecord:
+    """What a certificate must match (RFC 6698): usage, selector and matching type as numbers."""
+
+    usage: int
+    selector: int
+    matching_type: int
+    data: bytes
+
+    def __str__(self) -> str:
+        return f"{self.usage} {self.selector} {self.matching_type} {self.data.hex()}"
+
+
+class Trust(Enum):
+    """Whose word that an answer was validated (the AD flag, RFC 4035 §3.2.3) is believed."""
+
+    NOBODY = "nobody"
+    LOOPBACK = "loopback"  # a name server on this machine: nobody can have changed its answer on the way
+    ANYBODY = "anybody"
+
+
+@dataclass(frozen=True, slots=True)
 class _Known:
-    """One cached answer: records, or the kind of failure."""
+    """One cached answer: records, or the kind of failure. `name` is where aliases led."""
 
     expires_at: float
     records: tuple[dns.rdata.Rdata, ...]
     failure: DnsFailureKind | None = None
+    name: dns.name.Name | None = None
+    is_secure: bool = False
 
 
 _Question = tuple[dns.name.Name, dns.rdatatype.RdataType]
@@ -98,12 +125,14 @@ class Resolver:
         nameserver: tuple[str, int] | None = None,
         timeout: float = 5.0,
         *,
+        trust: Trust = Trust.NOBODY,
         max_cached: int = MAX_CACHED_ANSWERS,
         max_at_once: int = MAX_LOOKUPS_AT_ONCE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._servers = [nameserver] if nameserver is not None else _system_servers()
         self._timeout = timeout
+        self._trust = trust
         self._max_cached = max_cached
         self._turns = asyncio.Semaphore(max_at_once)
         self._clock = clock
@@ -157,7 +186,32 @@ class Resolver:
         records = await self._records(reverse_name.to_text(), dns.rdatatype.PTR)
         return [_host(record.target) for record in records]  # type: ignore[attr-defined]
 
+    async def tlsa(self, name: str) -> list[TlsaRecord]:
+        """TLSA records that were validated; those that were not say nothing (RFC 7672 §2.1.1)."""
+        known = await self._known(name, dns.rdatatype.TLSA)
+        if not known.is_secure:
+            return []
+        return [
+            TlsaRecord(record.usage, record.selector, record.mtype, bytes(record.cert))  # type: ignore[attr-defined]
+            for record in known.records
+        ]
+
+    async def is_secure(self, name: str, record_type: str) -> bool:
+        """Whether the answer, also that there are no such records, was validated. Failures are raised like any other."""
+        return (await self._known(name, dns.rdatatype.from_text(record_type))).is_secure
+
+    async def secure_host_name(self, host: str) -> str | None:
+        """The name under which the host has its addresses, aliases followed; None unless that was validated."""
+        for record_type in (dns.rdatatype.A, dns.rdatatype.AAAA):
+            known = await self._known(host, record_type)
+            if known.records:
+                return _host(known.name) if known.is_secure and known.name is not None else None
+        return None
+
     async def _records(self, name: str, record_type: dns.rdatatype.RdataType) -> tuple[dns.rdata.Rdata, ...]:
+        return (await self._known(name, record_type)).records
+
+    async def _known(self, name: str, record_type: dns.rdatatype.RdataType) -> _Known:
         try:
             question = (dns.name.from_text(name.lower()), record_type)
         except (dns.exception.DNSException, UnicodeError):
@@ -169,7 +223,7 @@ class Resolver:
             known = await self._ask_once(question)
         if known.failure is not None:
             raise DnsFailure(known.failure, name, record_type.name)
-        return known.records
+        return known
 
     async def _ask_once(self, question: _Question) -> _Known:
         task = self._asking.get(question)
@@ -196,22 +250,24 @@ class Resolver:
         """Ask, and ask again for the target where a server answers with an alias but not with what it leads to."""
         name, record_type = question
         ttl = MAX_TTL_SECONDS
+        is_secure = True
         for _ in range(MAX_ALIASES):
             response = await self._ask(name, record_type)
             if isinstance(response, DnsFailureKind):
                 return self._failed(response)
+            is_secure = is_secure and bool(response.flags & dns.flags.AD)
             try:
                 chain = cast(dns.message.QueryMessage, response).resolve_chaining()
             except dns.exception.DNSException:
                 return self._failed(DnsFailureKind.SERVFAIL)
             ttl = min(ttl, chain.minimum_ttl)
             if chain.answer is not None:
-                return _Known(self._clock() + ttl, tuple(chain.answer))
+                return _Known(self._clock() + ttl, tuple(chain.answer), None, chain.canonical_name, is_secure)
             negative_ttl = min(ttl, MAX_NEGATIVE_TTL_SECONDS)
             if response.rcode() == dns.rcode.NXDOMAIN:
                 return _Known(self._clock() + negative_ttl, (), DnsFailureKind.NXDOMAIN)
             if not chain.cnames or response.authority:
-                return _Known(self._clock() + negative_ttl, ())
+                return _Known(self._clock() + negative_ttl, (), None, chain.canonical_name, is_secure)
             name = chain.canonical_name
         return self._failed(DnsFailureKind.SERVFAIL)
 
@@ -221,11 +277,17 @@ class Resolver:
     async def _ask(
         self, name: dns.name.Name, record_type: dns.rdatatype.RdataType
     ) -> dns.message.Message | DnsFailureKind:
-        """The first usable response of any server; when there is none, the last failure."""
+        """The first usable response of any server; when there is none, the last failure.
+
+        The AD flag is left standing only where it is believed.
+        """
         failure = DnsFailureKind.TIMEOUT
         for _ in range(TRIES_PER_SERVER):
             for host, port in self._servers:
                 query = dns.message.make_query(name, record_type, use_edns=0, payload=UDP_PAYLOAD_OCTETS)
+                is_believed = self._believes(host)
+                if is_believed:
+                    query.flags |= dns.flags.AD  # RFC 6840 §5.7: please say whether you validated it
                 try:
                     response, _by_tcp = await dns.asyncquery.udp_with_fallback(
                         query, host, timeout=self._timeout, port=port, ignore_unexpected=True, ignore_errors=True
@@ -236,10 +298,15 @@ class Resolver:
                     failure = DnsFailureKind.SERVFAIL
                 else:
                     if response.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+                        if not is_believed:
+                            response.flags &= ~dns.flags.AD
                         return response
                     is_refusal = response.rcode() == dns.rcode.REFUSED
                     failure = DnsFailureKind.REFUSED if is_refusal else DnsFailureKind.SERVFAIL
         return failure
+
+    def _believes(self, server: str) -> bool:
+        return self._trust is Trust.ANYBODY or (self._trust is Trust.LOOPBACK and ip_address(server).is_loopback)
 
 
 def _host(name: dns.name.Name) -> str:

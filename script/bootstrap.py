@@ -9,6 +9,7 @@ sentence that says what to change; nothing is left half made (the stamp is writt
 Packages come from wherever the machine's own pip is configured to take them from.
 """
 
+import errno
 import hashlib
 import os
 import shlex
@@ -184,6 +185,8 @@ def make_environment(folder):
             )
         say("the environment in {} does not work any more and is made anew".format(folder))
         shutil.rmtree(folder)
+    if not os.access(os.path.dirname(folder), os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.path.dirname(folder))
     interpreter = find_interpreter()
     if not interpreter.has_ensurepip:
         install_venv_module(interpreter)
@@ -278,7 +281,7 @@ def prepare(*, dev=False):
             )
         )
     except OSError as error:
-        if error.errno in (30, 28):  # EROFS, ENOSPC
+        if error.errno in (errno.EROFS, errno.ENOSPC):
             raise CannotContinue(
                 "{}: {}. Name a folder elsewhere in RELAY_VENV.".format(error.filename or folder, error.strerror)
             )

@@ -44,7 +44,9 @@ class Credential(models.Model):
     secret_sha256 = models.BinaryField(max_length=32, null=True, blank=True)
     former_secret_sha256 = models.BinaryField(max_length=32, null=True, blank=True)
     former_secret_until = models.DateTimeField(null=True, blank=True)
-    scopes = ArrayField(models.CharField(max_length=20), default=list, blank=True, help_text="API keys: send, read, manage")
+    scopes = ArrayField(
+        models.CharField(max_length=20), default=list, blank=True, help_text="API keys: send, read, manage"
+    )
     network = NetworkField(null=True, blank=True)
 
     # What mail handed over with it becomes; empty means the tenant's default. The referenced rows belong to delivery.
@@ -58,7 +60,9 @@ class Credential(models.Model):
 
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
-    approved_at = models.DateTimeField(null=True, blank=True, help_text="network credentials work once an operator agreed")
+    approved_at = models.DateTimeField(
+        null=True, blank=True, help_text="network credentials work once an operator agreed"
+    )
     approved_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)

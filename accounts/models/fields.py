@@ -11,7 +11,7 @@ from django.db import models
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-class NetworkField(models.Field):  # type: ignore[type-arg]
+class NetworkField(models.Field):
     """An IPv4 or IPv6 network in CIDR notation; host bits must be zero."""
 
     description = "IP network"

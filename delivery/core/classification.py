@@ -1,6 +1,6 @@
 """What a reply means: its class, what to do about it, and how far that reaches.
 
-The knowledge is data: `classification.toml` beside this file. Which rule decides:
+The knowledge is data: `classification.toml` and `classification_reports.toml` beside this file. Which rule decides:
 
 1. Rules of the provider group come before rules for everybody.
 2. Among those, text beats enhanced status beats reply code (`5.7.1` alone means half a dozen things).
@@ -13,6 +13,10 @@ that name their origin, so that a suspension can never feed on its own wording. 
 - A reply that no rule knows is *unclassified* and retried until the queue lifetime ends, even if its code is 5yz. We
   may try again, we may not lose mail. (A 5yz with a registered enhanced status is not unknown.)
 
+A reply that a report tells at second hand is asked about one kind of rule at a time (`classify_reported`): its phase may
+be unknown, then it is taken for an answer to RCPT, and rules for the phase `report` come before the others of their
+kind. What such a rule says can never suspend a path: the report may be hours old, and about somebody else's path.
+
 Rules are read and compiled once. A file with a fault raises `RuleError` at import, so a broken rule cannot run.
 """
 
@@ -22,7 +26,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any
@@ -85,17 +89,30 @@ class Classification:
     rule: str
 
 
+class Evidence(IntEnum):
+    """What a rule looks at, the strongest first."""
+
+    TEXT = 0
+    STATUS = 1
+    CODE = 2
+
+
 class RuleError(ValueError):
     """A rule of the data file is malformed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One row of the data file. Empty `groups` and `phases`, and None for the rest, mean that anything fits."""
+    """One row of the data file. Empty `groups` and `phases`, and None for the rest, mean that anything fits.
+
+    Rules that are `is_for_reports` are asked about refusals told by a report alone; None among their phases stands for
+    a report that does not tell the phase. An empty `enhanced` fits where there is no status.
+    """
 
     id: str
     groups: frozenset[str]
-    phases: frozenset[Phase]
+    phases: frozenset[Phase | None]
+    is_for_reports: bool
     origins: frozenset[Origin]
     codes: frozenset[int] | None
     enhanced: re.Pattern[str] | None
@@ -105,29 +122,46 @@ class Rule:
     samples: tuple[str, ...]
 
     @property
-    def rank(self) -> tuple[bool, int]:
+    def evidence(self) -> Evidence:
         if self.text is not None:
-            kind = 0
-        elif self.enhanced is not None:
-            kind = 1
-        else:
-            kind = 2
-        return (not self.groups, kind)
+            return Evidence.TEXT
+        return Evidence.STATUS if self.enhanced is not None else Evidence.CODE
+
+    @property
+    def rank(self) -> tuple[bool, Evidence, bool]:
+        return (not self.groups, self.evidence, not self.is_for_reports)
+
+    def is_asked_at(self, phase: Phase) -> bool:
+        return not self.is_for_reports and self.is_told_at(phase)
+
+    def is_told_at(self, phase: Phase | None) -> bool:
+        """An unknown phase is taken for RCPT."""
+        return not self.phases or phase in self.phases or (phase is None and Phase.RCPT in self.phases)
 
     def fits(self, origin: Origin, code: int, enhanced: str | None, text: str) -> bool:
         return (
             origin in self.origins
             and (self.codes is None or code in self.codes)
-            and (self.enhanced is None or (enhanced is not None and self.enhanced.fullmatch(enhanced) is not None))
+            and (self.enhanced is None or self.enhanced.fullmatch(enhanced or "") is not None)
             and (self.text is None or self.text.search(text) is not None)
         )
 
     def sample_replies(self) -> list[tuple[Reply, str]]:
-        """The samples as replies, each with the provider group it is said by."""
+        """The samples of a session as replies, each with the provider group it is said by."""
         group = min(self.groups, default="")
-        return [(_read_sample(sample, self.origins), group) for sample in self.samples]
+        return [
+            (_read_sample(sample, self.origins), group)
+            for sample in self.samples
+            if not sample.startswith(f"{REPORT} ")
+        ]
+
+    def report_samples(self) -> list[str]:
+        """The samples of replies told by a report."""
+        return [sample.removeprefix(f"{REPORT} ") for sample in self.samples if sample.startswith(f"{REPORT} ")]
 
 
+# Beside the phases of a session, in the data file only.
+REPORT, UNKNOWN = "report", "unknown"
 UNCLASSIFIED = Classification(ReplyClass.UNCLASSIFIED, Action.RETRY, Scope.MESSAGE, "unclassified")
 EXPIRED = Classification(ReplyClass.EXPIRED, Action.FAIL, Scope.MESSAGE, "queue-lifetime")
 
@@ -143,6 +177,29 @@ def classify(reply: Reply, provider_group: str) -> Classification:
     # Most groups have no rules of their own; taken together they share what has been found out.
     group = provider_group if provider_group in _GROUPS_WITH_RULES else ""
     return _classify(group, reply.phase, reply.origin, reply.code, reply.enhanced, normalise_text(reply.text))
+
+
+@lru_cache(maxsize=8192)
+def classify_reported(
+    evidence: Evidence | None,
+    *,
+    provider_group: str,
+    phase: Phase | None,
+    code: int,
+    enhanced: str,
+    text: str,
+) -> Classification | None:
+    """What one kind of rule says about a refusal told by a report; None where none of them fits.
+
+    Without a kind, the rules of the provider group are asked, whatever they look at; it has to be known for that.
+    `code` is 550 or 450 where the report does not give one. A transient code never gives a failing action.
+    """
+    group = provider_group if provider_group in _GROUPS_WITH_RULES else ""
+    line = normalise_text(text)
+    for rule in _report_candidates(group, phase, evidence):
+        if rule.fits(Origin.PEER, code, enhanced or None, line):
+            return _softened(rule.classification) if 400 <= code < 500 else rule.classification
+    return None
 
 
 @lru_cache(maxsize=8192)
@@ -167,10 +224,16 @@ def _classify(
 @cache
 def _candidates(provider_group: str, phase: Phase) -> tuple[Rule, ...]:
     return tuple(
-        rule
-        for rule in RULES
-        if (not rule.groups or provider_group in rule.groups) and (not rule.phases or phase in rule.phases)
+        rule for rule in RULES if (not rule.groups or provider_group in rule.groups) and rule.is_asked_at(phase)
     )
+
+
+@cache
+def _report_candidates(provider_group: str, phase: Phase | None, evidence: Evidence | None) -> tuple[Rule, ...]:
+    rules = [rule for rule in RULES if rule.is_told_at(phase)]
+    if evidence is None:
+        return tuple(rule for rule in rules if provider_group in rule.groups)
+    return tuple(rule for rule in rules if rule.evidence is evidence and not rule.groups)
 
 
 def _softened(classification: Classification) -> Classification:
@@ -207,7 +270,8 @@ def _read_rule(row: dict[str, Any]) -> Rule:
         return Rule(
             id=row["id"],
             groups=frozenset(row.get("groups", ())),
-            phases=frozenset(Phase(phase) for phase in row.get("phases", ())),
+            phases=frozenset(_read_phase(phase) for phase in row.get("phases", ()) if phase != REPORT),
+            is_for_reports=REPORT in row.get("phases", ()),
             origins=frozenset(Origin(origin) for origin in row.get("origins", ("peer",))),
             codes=_expand_codes(row["codes"]) if "codes" in row else None,
             enhanced=_compile_enhanced(row["enhanced"]) if "enhanced" in row else None,
@@ -222,6 +286,10 @@ def _read_rule(row: dict[str, Any]) -> Rule:
         raise RuleError(f"rule {name}: {error}") from error
 
 
+def _read_phase(word: str) -> Phase | None:
+    return None if word == UNKNOWN else Phase(word)
+
+
 def _expand_codes(prefixes: Iterable[str]) -> frozenset[int]:
     """`55` stands for 550 to 559."""
     starts = tuple(prefixes)
@@ -229,11 +297,13 @@ def _expand_codes(prefixes: Iterable[str]) -> frozenset[int]:
 
 
 def _compile_enhanced(patterns: Sequence[str]) -> re.Pattern[str]:
-    """`x.7.26` is that detail in any class, `5.7.*` any detail, `5.7.606-649` a range of details."""
+    """`none` is no status, `x.7.26` is that detail in any class, `5.7.*` any detail, `5.7.606-649` a range of details."""
     return re.compile("|".join(_enhanced_expression(pattern) for pattern in patterns))
 
 
 def _enhanced_expression(pattern: str) -> str:
+    if pattern == "none":
+        return ""
     status_class, subject, detail = pattern.split(".")
     class_expression = "[45]" if status_class == "x" else str(int(status_class))
     if detail == "*":
@@ -254,5 +324,10 @@ def _read_sample(sample: str, origins: frozenset[Origin]) -> Reply:
     return made_up(reply.phase, reply.code, reply.enhanced, reply.text, min(origins))
 
 
-RULES = read_rules(files(__package__).joinpath("classification.toml").read_text("utf-8"))
+RULES = read_rules(
+    "\n".join(
+        files(__package__).joinpath(name).read_text("utf-8")
+        for name in ("classification.toml", "classification_reports.toml")
+    )
+)
 _GROUPS_WITH_RULES = frozenset[str]().union(*(rule.groups for rule in RULES))

@@ -17,7 +17,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from delivery.core.reply import Origin, Phase, Reply, made_up
 from delivery.dns import DnsFailure, DnsFailureKind, Resolver
 from delivery.transport.guard import DestinationGuard
-from delivery.transport.tls_policy import TlsMode
+from delivery.transport.tls_policy import TlsMode, TlsPolicy
 
 MAX_HOPS = 5
 # A domain can name any number of hosts; those beyond this are not even looked up.
@@ -35,12 +35,14 @@ class MxHost:
 class MxHosts:
     """The hosts that take a domain's mail, in order of preference.
 
-    `is_implicit` says that the domain has no MX record and is its own host (RFC 5321 §5.1).
+    `is_implicit` says that the domain has no MX record and is its own host (RFC 5321 §5.1), `is_secure` that the answer,
+    either way, was validated by DNSSEC.
     """
 
     domain: str
     hosts: tuple[MxHost, ...]
     is_implicit: bool = False
+    is_secure: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -66,13 +68,17 @@ class Smarthost:
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """One address to dial. `tls_name` is the name its certificate must bear where one is asked for."""
+    """One address to dial. `tls_name` is the name its certificate must bear where one is asked for.
+
+    `tls`, where the host has one of its own (DANE), stands above the policy for all hops.
+    """
 
     host: str
     port: int
     address: str
     tls_name: str
     has_implicit_tls: bool = False
+    tls: TlsPolicy | None = None
 
     @property
     def family(self) -> int:
@@ -86,11 +92,12 @@ async def find_mx_hosts(domain: str, resolver: Resolver) -> MxHosts | Reply:
     """The mail hosts of a domain (an A-label), or the reply that stands for their absence."""
     try:
         records = await resolver.mx(domain)
+        is_secure = await resolver.is_secure(domain, "MX")
         if records:
             named = tuple(MxHost(record.preference, record.host) for record in records if record.host)
-            return MxHosts(domain, named) if named else _null_mx(domain)
+            return MxHosts(domain, named, is_secure=is_secure) if named else _null_mx(domain)
         if await resolver.addresses(domain):
-            return MxHosts(domain, (MxHost(0, domain),), is_implicit=True)
+            return MxHosts(domain, (MxHost(0, domain),), is_implicit=True, is_secure=is_secure)
     except DnsFailure as failure:
         return _no_answer(domain, failure)
     return _routing(550, "5.1.2", f"{domain} has no mail host: neither MX nor address records")

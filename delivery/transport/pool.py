@@ -168,6 +168,7 @@ class ConnectionPool:
         raise decisive
 
     async def _open(self, hop: Hop, tls: TlsPolicy, login: Login | None, transcript: Transcript) -> SmtpSession:
+        tls = hop.tls or tls
         host = f"{hop.address}:{hop.port}"
         if tls.mode is TlsMode.OPPORTUNISTIC and login is None and self._broken_tls.contains(host):
             transcript.note(f"TLS of {hop} was found broken before, so it is not tried")

@@ -17,9 +17,11 @@ import time
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import NoReturn, Self
 
 from delivery.core.reply import Origin, Phase, Reply, from_lines, made_up
+from delivery.transport import dane
 from delivery.transport.dot_stuffing import BLOCK_OCTETS, Chunk, DotStuffer, UnsafeContent, blocks_of, size_of
 from delivery.transport.hops import Hop
 from delivery.transport.timeouts import SmtpTimeouts
@@ -85,6 +87,7 @@ class SmtpSession:
         self.tls_version: str | None = None
         self.tls_cipher: str | None = None
         self.local_address = wire.local_address
+        self._tls = TlsPolicy()
         self._wire = wire
         self._ehlo_name = ehlo_name
         self._timeouts = timeouts
@@ -113,12 +116,15 @@ class SmtpSession:
         if login is not None and tls.mode is TlsMode.OPPORTUNISTIC:
             tls = replace(tls, mode=TlsMode.REQUIRED)
         transcript.note(f"connecting to {hop}" + (f" from {source_address}" if source_address else ""))
+        if tls.source is not None:
+            transcript.note(str(tls))
         try:
             wire = await connect(hop.address, hop.port, source_address=source_address, within=timeouts.connect)
         except WireFailure as failure:
             transcript.note(failure.text)
             raise SessionFailed(_reply_for(failure, Phase.CONNECT), failure.kind, hop) from None
         session = cls(hop, wire, ehlo_name=ehlo_name, timeouts=timeouts, transcript=transcript)
+        session._tls = tls
         try:
             await session._establish(tls, login)
         except SessionFailed:
@@ -280,6 +286,19 @@ class SmtpSession:
         self.tls_version, self.tls_cipher = self._wire.tls or ("TLS", "unknown")
         self._extensions = {}
         self._transcript.note(f"{self.tls_version}, {self.tls_cipher}")
+        self._check_certificate(tls)
+
+    def _check_certificate(self, tls: TlsPolicy) -> None:
+        """What is known about the peer's certificate by now, or what TLSA records say of it."""
+        if tls.tlsa:
+            names = (self.hop.tls_name, *tls.names)
+            try:
+                match = dane.check_chain(self._wire.peer_chain, tls.tlsa, names=names, now=datetime.now(tz=UTC))
+            except dane.Mismatch as mismatch:
+                self._fail_tls(tls, str(mismatch))
+            self._transcript.note(f"the certificate matches TLSA {match}")
+        elif tls.mode is TlsMode.VERIFIED:
+            self._transcript.note(f"the certificate is trusted for {self.hop.tls_name}")
 
     def _fail_tls(self, tls: TlsPolicy, text: str) -> NoReturn:
         may_fall_back = not tls.is_mandatory and not self.hop.has_implicit_tls
@@ -505,6 +524,8 @@ class SmtpSession:
     def _note_reuse(self) -> None:
         tls = f", {self.tls_version}, {self.tls_cipher}" if self.tls_version else ""
         self._transcript.note(f"connection to {self.hop} kept open{tls}, message {self.messages + 1}")
+        if self._tls.source is not None:
+            self._transcript.note(str(self._tls))
 
     # Commands and replies
 

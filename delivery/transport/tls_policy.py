@@ -3,6 +3,9 @@
 Opportunistic is what mail between strangers uses: any TLS is better than none, so the certificate is not looked at
 and old protocol versions are accepted, but a host whose TLS fails gets the mail in plain text, and is remembered for
 three days so that not every mail has to fail first. The other policies never fall back.
+
+A receiving domain can ask for more than our own settings do: by MTA-STS (`delivery.transport.mta_sts`) or by DANE
+(`delivery.transport.dane`). Every policy knows where it came from, and an attempt's transcript says it.
 """
 
 from __future__ import annotations
@@ -10,9 +13,11 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
+
+from delivery.dns import TlsaRecord
 
 BROKEN_TLS_SECONDS = 3 * 24 * 3600
 MAX_BROKEN_HOSTS = 10_000
@@ -25,12 +30,28 @@ class TlsMode(StrEnum):
     VERIFIED = "verified"  # TLS with a trusted certificate for the name, or no mail
 
 
+class TlsSource(StrEnum):
+    """Who asks for a policy."""
+
+    PROVIDER_GROUP = "provider group"
+    ROUTE = "route"
+    MTA_STS = "MTA-STS"
+    DANE = "DANE"
+
+
 @dataclass(frozen=True, slots=True)
 class TlsPolicy:
-    """What a hop must fulfil. `ca_file` has the trusted certificates, in place of the system's; for VERIFIED only."""
+    """What a hop must fulfil. `ca_file` has the trusted certificates, in place of the system's; for VERIFIED only.
+
+    With `tlsa` the certificate must match one of these records; it is then verified by nothing else. `names` are those
+    it may bear beside the hop's own, where the records ask for a name.
+    """
 
     mode: TlsMode = TlsMode.OPPORTUNISTIC
     ca_file: str | None = None
+    tlsa: tuple[TlsaRecord, ...] = ()
+    names: tuple[str, ...] = ()
+    source: TlsSource | None = field(default=None, compare=False)
 
     @property
     def is_mandatory(self) -> bool:
@@ -39,6 +60,10 @@ class TlsPolicy:
     def context(self) -> ssl.SSLContext:
         """Raises OSError or ssl.SSLError when the file of trusted certificates cannot be used."""
         return _client_context(self.mode, self.ca_file if self.mode is TlsMode.VERIFIED else None)
+
+    def __str__(self) -> str:
+        records = f", certificate by {len(self.tlsa)} TLSA record{'s'[: len(self.tlsa) != 1]}" if self.tlsa else ""
+        return f"TLS policy: {self.mode.value}{records}" + (f" ({self.source.value})" if self.source else "")
 
 
 @lru_cache(maxsize=64)

@@ -7,6 +7,7 @@ no SMTP reply ends the connection. Nothing that arrived before the failure is lo
 
 from __future__ import annotations
 
+import _ssl
 import asyncio
 import errno
 import os
@@ -202,6 +203,12 @@ class Wire(asyncio.Protocol):
         return protected.version() or "TLS", (protected.cipher() or ("unknown",))[0]
 
     @property
+    def peer_chain(self) -> list[bytes]:
+        """The certificates the peer sent, its own first, in DER; nothing about them was verified."""
+        protected = self._transport.get_extra_info("ssl_object")
+        return [] if protected is None else _chain_of(protected)
+
+    @property
     def local_address(self) -> str:
         name = self._transport.get_extra_info("sockname")
         return str(name[0]) if name else ""
@@ -291,6 +298,17 @@ def _bound_socket(address: str, source_address: str | None) -> socket.socket:
         text = f"cannot bind the source address {source_address}: {_reason(error)}"
         raise WireFailure(FailureKind.CANNOT_BIND, text) from error
     return sock
+
+
+def _chain_of(protected: ssl.SSLObject) -> list[bytes]:
+    if hasattr(protected, "get_unverified_chain"):
+        return list(protected.get_unverified_chain())
+    # Before Python 3.13 only the object underneath knows more than the first certificate.
+    inner = getattr(protected, "_sslobj", None)
+    if inner is not None and hasattr(inner, "get_unverified_chain"):
+        return [certificate.public_bytes(_ssl.ENCODING_DER) for certificate in inner.get_unverified_chain() or ()]
+    certificate = protected.getpeercert(binary_form=True)
+    return [certificate] if certificate else []
 
 
 _KINDS = {

@@ -33,17 +33,23 @@ class Authority:
     def ca_file(self) -> Path:
         return self.folder / "ca.pem"
 
-    def server_context(self, name: str) -> ssl.SSLContext:
+    def server_context(self, name: str, *, sends_authority: bool = False) -> ssl.SSLContext:
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = _certificate(name, key, issuer="Test CA", issuer_key=self.key)
         path = self.folder / f"{name}.pem"
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+        chain = [certificate, self.certificate] if sends_authority else [certificate]
+        pem = [one.public_bytes(serialization.Encoding.PEM) for one in chain]
+        path.write_bytes(private + b"".join(pem))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(path)
         return context
+
+    def certificate_of(self, name: str) -> x509.Certificate:
+        """The host's certificate that was made last."""
+        return x509.load_pem_x509_certificate((self.folder / f"{name}.pem").read_bytes())
 
 
 def _certificate(

@@ -4,14 +4,15 @@
         resolver = Resolver(dns.address)
 
 Names that are not listed do not exist; a listed name without the type asked for is an empty answer. `behaviours` maps
-names to something worse. Every question is kept in `questions`, so that a test can count them.
+names to something worse. A server that `is_validating` sets the AD flag, but for the `unsigned` names. Every question is
+kept in `questions`, so that a test can count them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from types import TracebackType
 from typing import Self
@@ -47,6 +48,8 @@ class FakeDns:
         behaviours: Mapping[str, Behaviour] | None = None,
         ttl: int = 300,
         negative_ttl: int | None = 60,
+        is_validating: bool = False,
+        unsigned: Collection[str] = (),
     ) -> None:
         self.records: dict[str, dict[str, list[str]]] = {
             name.lower(): {kind: list(texts) for kind, texts in kinds.items()}
@@ -55,6 +58,8 @@ class FakeDns:
         self.behaviours = dict(behaviours or {})
         self.ttl = ttl
         self.negative_ttl = negative_ttl
+        self.is_validating = is_validating
+        self.unsigned = set(unsigned)
         self.questions: list[tuple[str, str, str]] = []  # name, type, udp or tcp
         self.arrived = asyncio.Event()
         self._may_answer = asyncio.Event()
@@ -130,6 +135,8 @@ class FakeDns:
         await self._may_answer.wait()
         behaviour = self.behaviours.get(name)
         response = dns.message.make_response(query, recursion_available=True)
+        if self.is_validating and name not in self.unsigned:
+            response.flags |= dns.flags.AD
         match behaviour:
             case Behaviour.SILENT:
                 return None

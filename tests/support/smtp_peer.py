@@ -93,6 +93,7 @@ class SmtpPeer:
         self,
         *,
         host: str = "127.0.0.1",
+        at_port: int = 0,
         extensions: Sequence[str] = EXTENSIONS,
         tls: ssl.SSLContext | None = None,
         has_implicit_tls: bool = False,
@@ -102,6 +103,7 @@ class SmtpPeer:
     ) -> None:
         """`early_data` is a turn taken in the middle of content, once so many octets of it were read."""
         self.host = host
+        self._at_port = at_port
         self.connections: list[Connection] = []
         self.extensions = list(extensions)
         self._tls = tls
@@ -126,7 +128,7 @@ class SmtpPeer:
 
     async def __aenter__(self) -> Self:
         context = self._tls if self._has_implicit_tls else None
-        self._server = await asyncio.start_server(self._take, self.host, 0, ssl=context, limit=2**20)
+        self._server = await asyncio.start_server(self._take, self.host, self._at_port, ssl=context, limit=2**20)
         return self
 
     async def __aexit__(
@@ -158,6 +160,10 @@ class SmtpPeer:
     async def tell(self) -> None:
         async with self._heard:
             self._heard.notify_all()
+
+    def script(self, step: str, *turns: Turn) -> None:
+        """From now on; what is being said is not taken back."""
+        self._script[step] = list(turns)
 
     def next_turn(self, step: str, default: Turn) -> Turn:
         turns = self._script.get(step)

@@ -1,0 +1,93 @@
+"""What a report says in its own words: the notice, whom it names, what it quotes, and whom the returned mail was for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from delivery.core import dsn, freetext
+from delivery.core.dialogue import NOTHING, Said, find_said, read_transcript
+from delivery.core.mime import Part, read_mail, strip_markup
+
+MAX_NOTICE_CHARACTERS = 64 * 1024
+MAX_ADDRESSES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    notice: str
+    subject: str
+    mentions: tuple[freetext.Mention, ...]
+    failed_field: tuple[str, ...]
+    transcript: Mapping[str, Said]
+    own_addresses: tuple[str, ...]
+    original_recipients: list[str]
+
+    @property
+    def context(self) -> str:
+        return f"{self.notice}\n{self.subject}"
+
+    def named_addresses(self) -> list[str]:
+        """The addresses the report names as failed, in a field of its own or plainly in the notice."""
+        if self.failed_field:
+            return list(self.failed_field)
+        return [mention.address for mention in self.mentions if mention.strength > freetext.IN_SENTENCE]
+
+    def reasons_for(self, address: str) -> list[Said]:
+        """What is said about an address, the closest first."""
+        wanted = address.lower()
+        own = self.transcript.get(wanted) or self.transcript.get(address) or NOTHING
+        blocks = [find_said(one.reason) for one in self.mentions if one.address.lower() == wanted and one.reason]
+        general = self.transcript.get("", NOTHING)
+        ordered = (own, general, *blocks) if len(self.mentions) == 1 else (own, *blocks, general)
+        return [said for said in ordered if said]
+
+
+def read_surroundings(mail: Part) -> Surroundings:
+    notice, original = notice_of(mail)
+    subject = mail.first("subject")
+    own = [dsn.read_address(mail.first(name)) for name in ("from", "to", "reply-to", "return-path")]
+    own_addresses = tuple(address for address in own if address)
+    return Surroundings(
+        notice=notice,
+        subject=subject,
+        mentions=tuple(freetext.find_mentions(notice, not_these=own_addresses)),
+        failed_field=tuple(failed_field(mail)),
+        transcript=read_transcript(notice),
+        own_addresses=own_addresses,
+        original_recipients=_original_recipients(mail, original, own_addresses),
+    )
+
+
+def notice_of(mail: Part) -> tuple[str, str]:
+    texts: list[str] = []
+    original = ""
+    plain = [part for part in mail.walk() if _is_notice(part, "text/plain")]
+    for part in plain or [part for part in mail.walk() if _is_notice(part, "text/html")]:
+        text = part.text()[:MAX_NOTICE_CHARACTERS]
+        notice = freetext.split_notice(strip_markup(text) if part.media_type == "text/html" else text)
+        texts.append(notice.text)
+        original = original or notice.original
+    return "\n".join(texts)[:MAX_NOTICE_CHARACTERS], original
+
+
+def _is_notice(part: Part, media_type: str) -> bool:
+    return not part.is_enclosed and not part.children and part.media_type == media_type
+
+
+def failed_field(mail: Part) -> list[str]:
+    values = (value for name in ("x-failed-recipients", "x-failed-recipient") for value in mail.all(name))
+    addresses = (dsn.read_address(item) for value in values for item in value.split(",")[:MAX_ADDRESSES])
+    return list(dict.fromkeys(address for address in addresses if address))
+
+
+def _original_recipients(mail: Part, original: str, own: Sequence[str]) -> list[str]:
+    """Whom the returned mail had been written to: the last resort."""
+    enclosed = next((part for part in mail.walk() if part.is_enclosed), None)
+    if enclosed is None and original:
+        enclosed = read_mail(freetext.header_of(original).encode("utf-8", "replace"))
+    if enclosed is None:
+        return []
+    names = ("x-envelope-to", "envelope-to", "x-original-to", "delivered-to", "to")
+    found = [dsn.read_address(enclosed.first(name)) for name in names]
+    return [address for address in found if address and address not in own]
