@@ -1,0 +1,12 @@
+from django.apps import AppConfig
+from django.db.models.signals import post_migrate
+
+
+class DeliveryConfig(AppConfig):
+    name = "delivery"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from delivery import foundation
+
+        post_migrate.connect(foundation.lay, sender=self, dispatch_uid="delivery.foundation")

@@ -1,0 +1,47 @@
+"""Tables of the mail itself, one subject a file.
+
+The tables that grow with mail (message, content, recipient, attempt, event) are range-partitioned by UUIDv7 keys and have no
+foreign keys in the database; everything that is open stands in the narrow queue_entry.
+"""
+
+from delivery.models.attempt import Attempt
+from delivery.models.domain import DkimKey, DkimKeyState, DomainState, SendingDomain
+from delivery.models.event import DeliveryEvent
+from delivery.models.message import Content, Message
+from delivery.models.provider import GroupKind, ProviderGroup
+from delivery.models.queue import DomainRoute, Lane, Path, QueueEntry, Worker
+from delivery.models.recipient import Recipient
+from delivery.models.rejection import RejectionEntry
+from delivery.models.route import Route
+from delivery.models.source import Node, PoolKind, SourceAddress, SourcePool, SourceState
+from delivery.models.stream import Stream, StreamKind
+from delivery.models.tls_policy import MtaStsPolicy
+
+__all__ = [
+    "Attempt",
+    "Content",
+    "DeliveryEvent",
+    "DkimKey",
+    "DkimKeyState",
+    "DomainRoute",
+    "DomainState",
+    "GroupKind",
+    "Lane",
+    "Message",
+    "MtaStsPolicy",
+    "Node",
+    "Path",
+    "PoolKind",
+    "ProviderGroup",
+    "QueueEntry",
+    "Recipient",
+    "RejectionEntry",
+    "Route",
+    "SendingDomain",
+    "SourceAddress",
+    "SourcePool",
+    "SourceState",
+    "Stream",
+    "StreamKind",
+    "Worker",
+]

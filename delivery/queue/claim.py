@@ -1,0 +1,273 @@
+"""Claiming: an owner of a path takes due entries out of lanes. The only file with SKIP LOCKED on recipients.
+
+A claim is good for as long as the path's fence stays what it was; entries have no lease of their own. ``attempts`` is raised
+here, before anything is tried, so that a worker that dies on an entry has still used up an attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import class_row
+
+from delivery.queue.enqueue import mark_due
+
+Connection = psycopg.AsyncConnection[Any]
+
+# An entry that was lost this often with its owner, the first time among others and then alone, is parked as poison.
+LOSSES_TO_PARK = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """How many entries to take from a lane at most."""
+
+    lane_id: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedEntry:
+    recipient_id: UUID
+    message_id: UUID
+    tenant_id: UUID
+    lane_id: int
+    domain_route_id: int
+    accepted_at: datetime
+    attempts: int
+    losses: int
+
+    @property
+    def is_suspect(self) -> bool:
+        """An owner died while it had this entry."""
+        return self.losses > 0
+
+    @property
+    def is_grave_suspect(self) -> bool:
+        """Owners died with it again and again: that is hardly chance."""
+        return self.losses > 1
+
+
+_CLAIM = """
+WITH mine AS (
+    SELECT id, fence FROM delivery_path
+    WHERE id = %(path)s AND fence = %(fence)s AND leased_until > now() FOR SHARE
+), want AS (
+    SELECT * FROM unnest(%(lanes)s::bigint[], %(limits)s::int[]) AS want (lane_id, most)
+), picked AS (
+    SELECT entry.recipient_id FROM mine CROSS JOIN want CROSS JOIN LATERAL (
+        SELECT recipient_id FROM delivery_queue_entry
+        WHERE lane_id = want.lane_id AND next_attempt_at <= now()
+          AND path_id IS NULL AND held_reason IS NULL AND losses = 0
+        ORDER BY next_attempt_at LIMIT want.most FOR UPDATE SKIP LOCKED
+    ) AS entry
+), suspect AS (
+    SELECT entry.recipient_id FROM mine CROSS JOIN want CROSS JOIN LATERAL (
+        SELECT recipient_id FROM delivery_queue_entry
+        WHERE lane_id = want.lane_id AND next_attempt_at <= now()
+          AND path_id IS NULL AND held_reason IS NULL AND losses > 0 AND losses <= %(most_losses)s
+        ORDER BY next_attempt_at LIMIT 1 FOR UPDATE SKIP LOCKED
+    ) AS entry
+    LIMIT 1
+)
+UPDATE delivery_queue_entry AS entry
+SET path_id = mine.id, fence = mine.fence, claimed_at = now(), attempts = entry.attempts + 1
+FROM mine, (SELECT recipient_id FROM picked UNION ALL SELECT recipient_id FROM suspect) AS chosen
+WHERE entry.recipient_id = chosen.recipient_id
+RETURNING entry.recipient_id, entry.message_id, entry.tenant_id, entry.lane_id, entry.domain_route_id,
+          entry.accepted_at, entry.attempts, entry.losses
+"""
+
+
+async def claim(
+    connection: Connection, wants: Sequence[Want], *, path_id: int, fence: int, most_losses: int
+) -> list[ClaimedEntry]:
+    """Take due entries, oldest first in each lane; none when the path is not ours any more.
+
+    At most one suspect is among them, and none that was lost more than ``most_losses`` times.
+    """
+    parameters = {
+        "path": path_id,
+        "fence": fence,
+        "lanes": [want.lane_id for want in wants],
+        "limits": [want.most for want in wants],
+        "most_losses": most_losses,
+    }
+    async with connection.cursor(row_factory=class_row(ClaimedEntry)) as cursor:
+        await cursor.execute(_CLAIM, parameters)
+        return await cursor.fetchall()
+
+
+@dataclass(frozen=True, slots=True)
+class DueLane:
+    """A lane with something to do, and whose it is."""
+
+    id: int
+    pool_id: UUID
+    group_id: int
+    group_kind: str
+    tenant_id: UUID
+    stream_id: UUID
+    pinned_source_id: UUID | None
+
+
+_DUE_LANES = """
+SELECT lane.id, lane.pool_id, lane.group_id, grp.kind AS group_kind, lane.tenant_id, lane.stream_id, lane.pinned_source_id
+FROM delivery_lane AS lane
+JOIN delivery_providergroup AS grp ON grp.id = lane.group_id
+JOIN accounts_tenant AS tenant ON tenant.id = lane.tenant_id AND tenant.state <> 'suspended'
+WHERE lane.next_due_at <= now() AND (lane.suspended_until IS NULL OR lane.suspended_until <= now())
+ORDER BY lane.next_due_at
+"""
+
+
+async def due_lanes(connection: Connection) -> list[DueLane]:
+    """A suspended tenant's lanes are left out: its mail waits where it is, and goes on from there."""
+    async with connection.cursor(row_factory=class_row(DueLane)) as cursor:
+        await cursor.execute(_DUE_LANES)
+        return await cursor.fetchall()
+
+
+async def seconds_to_next_due(connection: Connection) -> float | None:
+    """How long until a lane that has nothing due now will have; None when none is waiting."""
+    sql = """SELECT extract(epoch FROM min(greatest(next_due_at, suspended_until)) - now())::float8 FROM delivery_lane
+             WHERE next_due_at IS NOT NULL AND greatest(next_due_at, suspended_until) > now()"""
+    row = await (await connection.execute(sql)).fetchone()
+    seconds: float | None = row[0] if row else None
+    return seconds
+
+
+async def refresh_lanes(connection: Connection, lane_ids: Sequence[int]) -> set[int]:
+    """Note when these lanes have something due next. The lock comes first: see ``enqueue.mark_due``.
+
+    Returns those that have something to claim at once after all, suspects aside: it came, or was let go, a moment ago.
+    """
+    async with connection.transaction():
+        await connection.execute(
+            "SELECT id FROM delivery_lane WHERE id = ANY(%s) ORDER BY id FOR UPDATE", [sorted(lane_ids)]
+        )
+        cursor = await connection.execute(_REFRESH, [sorted(lane_ids)])
+        return {lane_id for lane_id, is_ready in await cursor.fetchall() if is_ready}
+
+
+# The transaction may have begun before what it waited for: only the clock itself says what is due by now.
+_REFRESH = """
+UPDATE delivery_lane AS lane SET next_due_at = least(found.ready_at, found.suspect_at)
+FROM (
+    SELECT id,
+        (SELECT next_attempt_at FROM delivery_queue_entry
+         WHERE lane_id = known.id AND path_id IS NULL AND held_reason IS NULL AND losses = 0
+         ORDER BY next_attempt_at LIMIT 1) AS ready_at,
+        (SELECT next_attempt_at FROM delivery_queue_entry
+         WHERE lane_id = known.id AND path_id IS NULL AND held_reason IS NULL AND losses > 0
+         ORDER BY next_attempt_at LIMIT 1) AS suspect_at
+    FROM delivery_lane AS known WHERE id = ANY(%s)
+) AS found
+WHERE lane.id = found.id
+RETURNING lane.id, found.ready_at <= clock_timestamp()
+"""
+
+
+async def repair_lanes(connection: Connection) -> int:
+    """Lanes that have something due and do not say so; returns how many there were (none, unless we made a mistake)."""
+    sql = """SELECT lane.id FROM delivery_lane AS lane
+             WHERE (lane.next_due_at IS NULL OR lane.next_due_at > now()) AND EXISTS (
+                 SELECT 1 FROM delivery_queue_entry AS entry
+                 WHERE entry.lane_id = lane.id AND entry.next_attempt_at <= now()
+                   AND entry.path_id IS NULL AND entry.held_reason IS NULL)"""
+    lane_ids = [row[0] for row in await (await connection.execute(sql)).fetchall()]
+    if lane_ids:
+        await refresh_lanes(connection, lane_ids)
+    return len(lane_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The final dot of an entry is about to go out."""
+
+    recipient_id: UUID
+    path_id: int
+    fence: int
+    attempt_id: UUID
+    host: str
+
+
+async def mark_dots(connection: Connection, marks: Sequence[Mark]) -> set[UUID]:
+    """Record that the dots go out; returns those whose claim is still good. Only these may be sent.
+
+    The connection may commit asynchronously: when the mark is lost in a crash of the database, so is the claim's owner, and
+    the entry is tried again as one whose dot may have gone out or not — the duplicate that is possible here would be possible
+    without it.
+    """
+    sql = """UPDATE delivery_queue_entry AS entry
+             SET dot_sent_at = now(), attempt_id = mark.attempt_id, dot_host = mark.host
+             FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::uuid[], %s::text[])
+                  AS mark (recipient_id, path_id, fence, attempt_id, host)
+             JOIN delivery_path AS path ON path.id = mark.path_id AND path.fence = mark.fence
+             WHERE entry.recipient_id = mark.recipient_id AND entry.path_id = mark.path_id AND entry.fence = mark.fence
+             RETURNING entry.recipient_id"""
+    cursor = await connection.execute(
+        sql,
+        [
+            [mark.recipient_id for mark in marks],
+            [mark.path_id for mark in marks],
+            [mark.fence for mark in marks],
+            [mark.attempt_id for mark in marks],
+            [mark.host[:255] for mark in marks],
+        ],
+    )
+    return {row[0] for row in await cursor.fetchall()}
+
+
+async def release(
+    connection: Connection,
+    entries: Sequence[ClaimedEntry],
+    *,
+    path_id: int,
+    fence: int,
+    lane_id: int | None = None,
+    delay: timedelta = timedelta(0),
+) -> None:
+    """Give entries back untried: the attempt that the claim counted is taken back.
+
+    ``lane_id`` moves them to another lane on the way: a domain's mail goes elsewhere now. ``delay`` is for faults of our own,
+    which should not be met again at once.
+    """
+    recipient_ids = [entry.recipient_id for entry in entries]
+    sql = """UPDATE delivery_queue_entry AS entry
+             SET path_id = NULL, fence = NULL, claimed_at = NULL, attempts = entry.attempts - 1,
+                 attempt_id = NULL, dot_sent_at = NULL, dot_host = NULL, lane_id = coalesce(%s, entry.lane_id),
+                 next_attempt_at = CASE WHEN %s::interval > '0' THEN now() + %s ELSE entry.next_attempt_at END
+             WHERE entry.recipient_id = ANY(%s) AND entry.path_id = %s AND entry.fence = %s
+             RETURNING entry.lane_id"""
+    async with connection.transaction():
+        cursor = await connection.execute(sql, [lane_id, delay, delay, recipient_ids, path_id, fence])
+        lane_ids = sorted({row[0] for row in await cursor.fetchall()})
+        await mark_due(connection, lane_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class OldClaim:
+    """A claim of a while ago. ``is_marked``: its dot may have gone out."""
+
+    path_id: int
+    fence: int
+    is_marked: bool
+    entry: ClaimedEntry
+
+
+async def old_claims(connection: Connection, path_ids: Sequence[int]) -> list[OldClaim]:
+    """What was claimed for these paths a while ago: the owner compares it with what it has in hand.
+
+    A claim whose commit was not confirmed, because the connection broke, would otherwise stay until the path changes hands.
+    """
+    sql = """SELECT path_id, fence, dot_sent_at IS NOT NULL,
+                    recipient_id, message_id, tenant_id, lane_id, domain_route_id, accepted_at, attempts, losses
+             FROM delivery_queue_entry WHERE path_id = ANY(%s) AND claimed_at < now() - interval '15 s'"""
+    rows = await (await connection.execute(sql, [list(path_ids)])).fetchall()
+    return [OldClaim(path_id, fence, is_marked, ClaimedEntry(*entry)) for path_id, fence, is_marked, *entry in rows]

@@ -1,0 +1,177 @@
+"""What people do to waiting recipients: hold, release, cancel, try now. Every change shows in the recipient's history.
+
+Only entries that nobody has in hand are touched: what is being attempted finishes its attempt and can be caught before the
+next one. Each function returns how many it changed and how many were in hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
+
+from accounts.identifiers import uuid7
+from delivery.core.states import EventKind, RecipientState
+from delivery.queue import wake
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    changed: int
+    in_hand: int
+
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Which open recipients: exactly one of these."""
+
+    message_id: UUID | None = None
+    recipient_id: UUID | None = None
+    tenant_id: UUID | None = None
+    domain_id: UUID | None = None
+
+    @property
+    def condition(self) -> tuple[str, list[UUID]]:
+        if self.recipient_id is not None:
+            return "entry.recipient_id = %s", [self.recipient_id]
+        if self.message_id is not None:
+            return "entry.message_id = %s", [self.message_id]
+        if self.domain_id is not None:
+            return _OF_DOMAIN, [self.domain_id, self.domain_id]
+        if self.tenant_id is not None:
+            return "entry.tenant_id = %s", [self.tenant_id]
+        raise ValueError("name a message, a recipient, a domain or a tenant")
+
+
+# The tenant first: its entries have an index, those of a domain do not.
+_OF_DOMAIN = """entry.tenant_id = (SELECT tenant_id FROM delivery_sendingdomain WHERE id = %s)
+                AND EXISTS (SELECT 1 FROM delivery_message AS message
+                        WHERE message.id = entry.message_id AND message.domain_id = %s)"""
+_NOT_IN_HAND = "entry.path_id IS NULL"
+
+
+def hold(which: Which, *, reason: str) -> Changed:
+    """Keep back until released; ``reason`` is a machine word people get to read in words."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        condition, values = which.condition
+        cursor.execute(
+            f"""UPDATE delivery_queue_entry AS entry SET held_reason = %s
+                WHERE {condition} AND {_NOT_IN_HAND} AND held_reason IS NULL
+                RETURNING recipient_id, message_id, tenant_id, lane_id""",
+            [reason, *values],
+        )
+        rows = cursor.fetchall()
+        cursor.execute(
+            """UPDATE delivery_recipient SET state = %s, reason = %s, state_since = now(), next_attempt_at = NULL
+               WHERE id = ANY(%s)""",
+            [RecipientState.HELD, reason, [row[0] for row in rows]],
+        )
+        _tell(cursor, EventKind.HELD, rows, {"reason": reason})
+        return Changed(len(rows), _in_hand(cursor, which))
+
+
+def release(which: Which, *, reason: str | None = None) -> Changed:
+    """Send what is held after all; with ``reason`` only what is held for it."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        condition, values = which.condition
+        cursor.execute(
+            f"""UPDATE delivery_queue_entry AS entry SET held_reason = NULL, losses = 0, next_attempt_at = now()
+                WHERE {condition} AND held_reason IS NOT NULL AND (%s::text IS NULL OR held_reason = %s)
+                RETURNING recipient_id, message_id, tenant_id, lane_id""",
+            [*values, reason, reason],
+        )
+        rows = cursor.fetchall()
+        cursor.execute(
+            """UPDATE delivery_recipient SET reason = '', state_since = now(), next_attempt_at = now(),
+                      state = CASE WHEN attempts > 0 THEN %s ELSE %s END
+               WHERE id = ANY(%s)""",
+            [RecipientState.DEFERRED, RecipientState.QUEUED, [row[0] for row in rows]],
+        )
+        _make_due(cursor, rows)
+        return Changed(len(rows), _in_hand(cursor, which))
+
+
+def cancel(which: Which) -> Changed:
+    """Withdraw for good."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        condition, values = which.condition
+        cursor.execute(
+            f"""DELETE FROM delivery_queue_entry AS entry WHERE {condition} AND {_NOT_IN_HAND}
+                RETURNING recipient_id, message_id, tenant_id, lane_id""",
+            values,
+        )
+        rows = cursor.fetchall()
+        cursor.execute(
+            """UPDATE delivery_recipient SET state = %s, reason = '', state_since = now(), next_attempt_at = NULL
+               WHERE id = ANY(%s)""",
+            [RecipientState.CANCELLED, [row[0] for row in rows]],
+        )
+        _tell(cursor, EventKind.CANCELLED, rows, {})
+        return Changed(len(rows), _in_hand(cursor, which))
+
+
+def retry(which: Which) -> Changed:
+    """Try what is deferred now, without waiting for its next step."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        condition, values = which.condition
+        cursor.execute(
+            f"""UPDATE delivery_queue_entry AS entry SET next_attempt_at = now()
+                WHERE {condition} AND {_NOT_IN_HAND} AND held_reason IS NULL AND next_attempt_at > now()
+                RETURNING recipient_id, message_id, tenant_id, lane_id""",
+            values,
+        )
+        rows = cursor.fetchall()
+        cursor.execute(
+            "UPDATE delivery_recipient SET next_attempt_at = now() WHERE id = ANY(%s)", [[row[0] for row in rows]]
+        )
+        _make_due(cursor, rows)
+        return Changed(len(rows), _in_hand(cursor, which))
+
+
+def hold_domain(domain_id: UUID, *, reason: str) -> Changed:
+    """The domain may not send at present: what is open of it waits until it may again, or expires."""
+    return hold(Which(domain_id=domain_id), reason=reason)
+
+
+def release_domain(domain_id: UUID) -> Changed:
+    return release(Which(domain_id=domain_id))
+
+
+def _in_hand(cursor: CursorWrapper, which: Which) -> int:
+    condition, values = which.condition
+    cursor.execute(
+        f"SELECT count(*) FROM delivery_queue_entry AS entry WHERE {condition} AND entry.path_id IS NOT NULL", values
+    )
+    count: int = cursor.fetchone()[0]
+    return count
+
+
+def _tell(cursor: CursorWrapper, kind: EventKind, rows: Sequence[Any], data: dict[str, str]) -> None:
+    cursor.execute(
+        """INSERT INTO delivery_event (message_id, id, recipient_id, tenant_id, kind, occurred_at, data)
+           SELECT message_id, event_id, recipient_id, tenant_id, %s, now(),
+                  jsonb_strip_nulls(jsonb_build_object('reason', %s::text))
+           FROM unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::uuid[]) AS row (message_id, event_id, recipient_id, tenant_id)""",
+        [
+            kind,
+            data.get("reason"),
+            [row[1] for row in rows],
+            [uuid7() for _ in rows],
+            [row[0] for row in rows],
+            [row[2] for row in rows],
+        ],
+    )
+
+
+def _make_due(cursor: CursorWrapper, rows: Sequence[Any]) -> None:
+    cursor.execute(
+        """UPDATE delivery_lane SET next_due_at = least(next_due_at, now())
+           FROM (SELECT id FROM delivery_lane WHERE id = ANY(%s) ORDER BY id FOR UPDATE) AS mine
+           WHERE delivery_lane.id = mine.id""",
+        [sorted({row[3] for row in rows})],
+    )
+    cursor.execute(wake.RING, [wake.LANES])
