@@ -1,0 +1,754 @@
+"""SHOWN: every read query of the console and the command line, tenant first.
+
+Lists are read in keyset pages over UUIDv7 keys, whose time lets a period become a range of keys, so that partitions
+outside it are never touched. Nothing here writes, and nothing holds a snapshot for longer than one page. A query that
+the database ends at its statement timeout raises `TookTooLong`; a database out of reach raises Django's own errors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+import psycopg
+import zstandard
+from django.db import OperationalError, connection
+from django.db.models import Case, Count, IntegerField, Min, Q, QuerySet, Value, When
+
+from accounts.identifiers import first_of
+from accounts.models import Credential, Tenant
+from delivery.core.mailbox import MailboxSyntaxError, parse_domain, parse_mailbox
+from delivery.core.states import OPEN, RecipientState
+from delivery.models import (
+    Attempt,
+    Content,
+    DeliveryEvent,
+    Message,
+    ProviderGroup,
+    QueueEntry,
+    Recipient,
+    RejectionEntry,
+    Stream,
+    Worker,
+)
+
+# Counting stops here; people then read "10,000 or more".
+COUNT_LIMIT = 10_000
+
+_LAST_KEY = UUID(int=(1 << 128) - 1)
+
+# Content is stored with its size; what claims to grow beyond any message we accept is damaged.
+LARGEST_CONTENT_BYTES = 1 << 28
+
+
+class TookTooLong(Exception):
+    """The database gave up at its statement timeout; a narrower period or an exact recipient would have answered."""
+
+
+# Problems first, then what is still open, then what needs nobody's attention.
+STATES_BY_URGENCY = (
+    RecipientState.BOUNCED,
+    RecipientState.EXPIRED,
+    RecipientState.HELD,
+    RecipientState.DEFERRED,
+    RecipientState.QUEUED,
+    RecipientState.SUPPRESSED,
+    RecipientState.CANCELLED,
+    RecipientState.DELIVERED,
+)
+
+Row = TypeVar("Row")
+
+
+# ---------------------------------------------------------------- what people read
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientRow:
+    """One recipient with what a list says of its message. `reply_class` and its like are empty before a reply."""
+
+    recipient_id: UUID
+    message_id: UUID
+    recipient: str
+    domain: str
+    state: RecipientState
+    state_since: datetime
+    reason: str
+    attempts: int
+    next_attempt_at: datetime | None
+    phase: str
+    reply_code: int | None
+    reply: str
+    reply_class: str
+    action: str
+    scope: str
+    rule: str
+    host: str
+    has_ambiguous_attempt: bool
+    returned_at: datetime | None
+    returned_class: str
+    group_id: int | None
+    author: str = ""
+    subject: str = ""
+    accepted_at: datetime | None = None
+    expires_at: datetime | None = None
+    is_test: bool = False
+    provider: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in OPEN
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptLine:
+    """`direction` is `>` for what we sent, `<` for what came back, `*` for what happened beside the conversation."""
+
+    after_ms: int
+    direction: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptView:
+    attempt_id: UUID
+    recipient_id: UUID
+    number: int
+    started_at: datetime
+    ended_at: datetime
+    source_address: str | None
+    worker: str
+    fence: int
+    host: str
+    host_address: str | None
+    port: int | None
+    phase: str
+    origin: str
+    reply_code: int
+    reply_enhanced: str
+    reply_text: str
+    reply_class: str
+    action: str
+    scope: str
+    rule: str
+    is_ambiguous: bool
+    tls_version: str
+    tls_cipher: str
+    transcript: tuple[TranscriptLine, ...]
+
+    @property
+    def reply(self) -> str:
+        """The whole reply on one line."""
+        parts = [str(self.reply_code), self.reply_enhanced, " ".join(self.reply_text.split())]
+        return " ".join(part for part in parts if part)
+
+
+@dataclass(frozen=True, slots=True)
+class EventView:
+    event_id: UUID
+    recipient_id: UUID
+    kind: str
+    occurred_at: datetime
+    attempt_id: UUID | None
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientView:
+    """A recipient with its whole history, oldest first."""
+
+    row: RecipientRow
+    attempts: tuple[AttemptView, ...]
+    events: tuple[EventView, ...]
+    is_claimed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MessageView:
+    message: Message
+    credential_name: str
+    stream_name: str
+    stream_kind: str
+    states: dict[RecipientState, int]
+    returned: int = 0
+    recipients: tuple[RecipientView, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        return any(state in OPEN and number for state, number in self.states.items())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogFilter:
+    """What a list is narrowed to: criteria combine with AND, the values of one with OR. Empty means everything."""
+
+    states: frozenset[RecipientState] = frozenset()
+    classes: frozenset[str] = frozenset()
+    recipient: str = ""  # a mailbox, a domain, or a part of an address
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def is_narrow(self) -> bool:
+        return bool(self.states or self.classes or self.recipient)
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Row]):
+    """One page of a list, newest first; the keys lead on, and are None where nothing more is."""
+
+    rows: tuple[Row, ...]
+    newer: UUID | None = None  # rows before `newer` in the list: ask with after=newer
+    older: UUID | None = None  # rows after `older` in the list: ask with before=older
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many recipients match, by state; beyond COUNT_LIMIT only that there are at least so many is known."""
+
+    total: int
+    is_exact: bool
+    by_state: dict[RecipientState, int]
+    newer: int = 0
+
+
+# ---------------------------------------------------------------- lists of recipients
+
+
+def list_recipients(
+    tenant: Tenant,
+    *,
+    states: Iterable[RecipientState] = (),
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int | None = None,
+    page_size: int = 500,
+) -> Iterator[RecipientRow]:
+    """A tenant's recipients, newest first, read page by page: no snapshot stays open while the caller works."""
+    narrowed = LogFilter(states=frozenset(states), since=since, until=until)
+
+    def pages() -> Iterator[RecipientRow]:
+        before: UUID | None = None
+        while True:
+            page = page_of_recipients(tenant, narrowed, before=before, size=page_size)
+            yield from page.rows
+            if page.older is None:
+                return
+            before = page.older
+
+    return islice(pages(), limit)
+
+
+def page_of_recipients(
+    tenant: Tenant,
+    narrowed: LogFilter,
+    *,
+    before: UUID | None = None,
+    after: UUID | None = None,
+    size: int = 50,
+) -> Page[RecipientRow]:
+    """A page of the send log, newest first. ``before`` and ``after`` are recipient ids of a page seen earlier."""
+    matching = _matching(tenant, narrowed)
+    with _within_the_time_limit():
+        if after is not None:
+            found = list(matching.filter(id__gt=after).order_by("id")[: size + 1])
+            more, found = len(found) > size, found[:size][::-1]
+            newer, older = (found[0].id if more else None), (found[-1].id if found else None)
+        else:
+            bounded = matching if before is None else matching.filter(id__lt=before)
+            found = list(bounded.order_by("-id")[: size + 1])
+            more, found = len(found) > size, found[:size]
+            newer = found[0].id if found and before is not None else None
+            older = found[-1].id if more else None
+        return Page(tuple(_rows(tenant, found)), newer=newer, older=older)
+
+
+def tally(tenant: Tenant, narrowed: LogFilter, *, newer_than: UUID | None = None) -> Tally:
+    """What a filter finds, counted in one query; ``newer`` are those above a recipient the reader has already seen."""
+    newest_first = _matching(tenant, narrowed).order_by("-id").values("id", "state")[: COUNT_LIMIT + 1]
+    matching, parameters = newest_first.query.sql_with_params()
+    with _within_the_time_limit(), connection.cursor() as cursor:
+        cursor.execute(
+            # The text in the middle is Django's own, with placeholders.
+            f"SELECT state, count(*), count(*) FILTER (WHERE id > %s) FROM ({matching}) AS found GROUP BY state",  # noqa: S608
+            [newer_than or _LAST_KEY, *parameters],
+        )
+        counted = {RecipientState(state): (number, newer) for state, number, newer in cursor.fetchall()}
+    total = sum(number for number, _ in counted.values())
+    return Tally(
+        total=min(total, COUNT_LIMIT),
+        is_exact=total <= COUNT_LIMIT,
+        by_state={state: counted[state][0] for state in STATES_BY_URGENCY if state in counted},
+        newer=sum(newer for _, newer in counted.values()),
+    )
+
+
+def rows_of(tenant: Tenant, recipient_ids: Sequence[UUID]) -> list[RecipientRow]:
+    """The rows of known recipients as they stand now, newest first; ids of other tenants are not found."""
+    found = Recipient.objects.of(tenant).filter(id__in=recipient_ids).select_related("message").order_by("-id")
+    return [_row(recipient, recipient.message) for recipient in found]
+
+
+def has_recipients(tenant: Tenant) -> bool:
+    return Recipient.objects.of(tenant).exists()
+
+
+def _matching(tenant: Tenant, narrowed: LogFilter) -> QuerySet[Recipient]:
+    matching: QuerySet[Recipient] = Recipient.objects.of(tenant)
+    if narrowed.since is not None:
+        matching = matching.filter(id__gte=first_of(narrowed.since))
+    if narrowed.until is not None:
+        matching = matching.filter(id__lt=first_of(narrowed.until))
+    if narrowed.states:
+        matching = matching.filter(state__in=sorted(narrowed.states))
+    if narrowed.classes:
+        # What was reported back later counts as the reason too, so that "mailbox full" finds both.
+        classes = sorted(narrowed.classes)
+        matching = matching.filter(Q(reply_class__in=classes) | Q(returned_class__in=classes))
+    if narrowed.recipient:
+        matching = matching.filter(_recipient_is(narrowed.recipient))
+    return matching
+
+
+def _recipient_is(searched: str) -> Q:
+    """A whole mailbox and a whole domain are found through their indexes; anything else is a part of the address."""
+    text = unicodedata.normalize("NFKC", searched).strip().removeprefix("mailto:").strip("<>").strip()
+    if "@" in text.lstrip("@"):
+        with contextlib.suppress(MailboxSyntaxError):
+            if "." in text.rpartition("@")[2]:
+                address = parse_mailbox(text).address
+                return Q(address__in=sorted({address, address.lower()}))
+    elif "." in text:
+        with contextlib.suppress(MailboxSyntaxError):
+            return Q(domain=parse_domain(text.lstrip("@")))
+    return Q(address__icontains=text)
+
+
+def _rows(tenant: Tenant, recipients: Sequence[Recipient]) -> Iterator[RecipientRow]:
+    messages = (
+        {
+            message.id: message
+            for message in Message.objects.of(tenant)
+            .filter(id__in={recipient.message_id for recipient in recipients})
+            .only("id", "author", "subject", "accepted_at", "expires_at", "is_test")
+        }
+        if recipients
+        else {}
+    )
+    for recipient in recipients:
+        yield _row(recipient, messages.get(recipient.message_id))
+
+
+def _row(recipient: Recipient, message: Message | None, *, provider: str = "") -> RecipientRow:
+    about: dict[str, Any] = (
+        {
+            "author": message.author,
+            "subject": message.subject,
+            "accepted_at": message.accepted_at,
+            "expires_at": message.expires_at,
+            "is_test": message.is_test,
+        }
+        if message is not None
+        else {}
+    )
+    return RecipientRow(
+        recipient_id=recipient.id,
+        message_id=recipient.message_id,
+        recipient=recipient.address,
+        domain=recipient.domain,
+        state=RecipientState(recipient.state),
+        state_since=recipient.state_since,
+        reason=recipient.reason,
+        attempts=recipient.attempts,
+        next_attempt_at=recipient.next_attempt_at,
+        phase=recipient.phase,
+        reply_code=recipient.reply_code,
+        reply=recipient.reply,
+        reply_class=recipient.reply_class,
+        action=recipient.action,
+        scope=recipient.scope,
+        rule=recipient.rule,
+        host=recipient.host,
+        has_ambiguous_attempt=recipient.has_ambiguous_attempt,
+        returned_at=recipient.returned_at,
+        returned_class=recipient.returned_class,
+        group_id=recipient.group_id,
+        provider=provider,
+        **about,
+    )
+
+
+# ---------------------------------------------------------------- one message
+
+
+def find_message(tenant: Tenant, message_id: UUID) -> MessageView | None:
+    """The message without its recipients; None for an unknown id and for another tenant's."""
+    message = Message.objects.of(tenant).filter(id=message_id).first()
+    return None if message is None else _about(message)
+
+
+def show_message(tenant: Tenant | None, message_id: UUID) -> MessageView | None:
+    """The message with all recipients and their attempts; without a tenant for the operator's command line only."""
+    messages = Message.objects.all() if tenant is None else Message.objects.of(tenant)
+    message = messages.filter(id=message_id).first()
+    if message is None:
+        return None
+    about = _about(message)
+    recipients = list(_recipients_of(message).order_by("id"))
+    views: list[RecipientView] = []
+    for start in range(0, len(recipients), 200):
+        views += _views(message, recipients[start : start + 200])
+    return MessageView(
+        message=about.message,
+        credential_name=about.credential_name,
+        stream_name=about.stream_name,
+        stream_kind=about.stream_kind,
+        states=about.states,
+        returned=about.returned,
+        recipients=tuple(views),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientsPage:
+    """Recipients of one message, problems first; `next_key` is None on the last page."""
+
+    views: tuple[RecipientView, ...]
+    next_key: tuple[int, UUID] | None
+
+
+def recipients_of(
+    message: Message,
+    *,
+    states: Iterable[RecipientState] = (),
+    after: tuple[int, UUID] | None = None,
+    size: int = 20,
+) -> RecipientsPage:
+    """A keyset page of a message's recipients with their history; ``after`` is the key a page before gave."""
+    urgency = Case(
+        *(When(state=state, then=Value(rank)) for rank, state in enumerate(STATES_BY_URGENCY)),
+        output_field=IntegerField(),
+    )
+    found = _recipients_of(message).annotate(urgency=urgency).order_by("urgency", "id")
+    if chosen := sorted(states):
+        found = found.filter(state__in=chosen)
+    if after is not None:
+        found = found.filter(Q(urgency__gt=after[0]) | Q(urgency=after[0], id__gt=after[1]))
+    recipients = list(found[: size + 1])
+    more, recipients = len(recipients) > size, recipients[:size]
+    next_key = (STATES_BY_URGENCY.index(RecipientState(recipients[-1].state)), recipients[-1].id) if more else None
+    return RecipientsPage(tuple(_views(message, recipients)), next_key)
+
+
+# What a page shows of a message's recipients, in a few octets: changes whenever the page would.
+_FINGERPRINT = """
+SELECT md5(string_agg(concat_ws(' ', r.id, r.state, r.state_since, r.attempts, r.next_attempt_at, r.returned_at,
+                                q.path_id IS NOT NULL), ',' ORDER BY r.id))
+FROM delivery_recipient r
+LEFT JOIN delivery_queue_entry q ON q.recipient_id = r.id
+WHERE r.tenant_id = %s AND r.message_id = %s AND r.id BETWEEN %s AND %s
+"""
+
+
+def fingerprint_of(tenant: Tenant, message_id: UUID) -> str | None:
+    """Equal as long as nothing changed for any recipient of the message; None for an unknown or foreign message."""
+    with connection.cursor() as cursor:
+        cursor.execute(_FINGERPRINT, [tenant.pk, message_id, *_millisecond_of(message_id)])
+        found = cursor.fetchone()
+    return None if found is None else found[0]
+
+
+def recipients_by_id(message: Message, recipient_ids: Sequence[UUID]) -> tuple[RecipientView, ...]:
+    """Known recipients of a message as they stand now, in the order asked for."""
+    found = {recipient.id: recipient for recipient in _recipients_of(message).filter(id__in=recipient_ids)}
+    return tuple(_views(message, [found[key] for key in recipient_ids if key in found]))
+
+
+def _recipients_of(message: Message) -> QuerySet[Recipient]:
+    # Recipients carry the millisecond of their message: a range of one millisecond leaves one partition to read.
+    first, last = _millisecond_of(message.id)
+    return Recipient.objects.of(message.tenant_id).filter(message_id=message.id, id__gte=first, id__lte=last)
+
+
+def _millisecond_of(key: UUID) -> tuple[UUID, UUID]:
+    lower = key.int >> 80 << 80
+    return UUID(int=lower), UUID(int=lower | ((1 << 80) - 1))
+
+
+def _about(message: Message) -> MessageView:
+    counted = (
+        _recipients_of(message).order_by().values("state").annotate(number=Count("id"), returned=Count("returned_at"))
+    )
+    states, returned = {}, 0
+    for row in counted:
+        states[RecipientState(row["state"])] = row["number"]
+        returned += row["returned"]
+    credential = None
+    if message.credential_id is not None:
+        named = Credential.objects.of(message.tenant_id).filter(id=message.credential_id)
+        credential = named.values_list("name", flat=True).first()
+    stream = Stream.objects.of(message.tenant_id).filter(id=message.stream_id).values_list("name", "kind").first()
+    return MessageView(
+        message=message,
+        credential_name=credential or "",
+        stream_name=stream[0] if stream else "",
+        stream_kind=stream[1] if stream else "",
+        states={state: states[state] for state in STATES_BY_URGENCY if state in states},
+        returned=returned,
+    )
+
+
+def _views(message: Message, recipients: Sequence[Recipient]) -> list[RecipientView]:
+    if not recipients:
+        return []
+    keys = [recipient.id for recipient in recipients]
+    tenant = message.tenant_id
+    attempts: dict[UUID, list[AttemptView]] = defaultdict(list)
+    for attempt in (
+        Attempt.objects.of(tenant).filter(message_id=message.id, recipient_id__in=keys).order_by("started_at")
+    ):
+        attempts[attempt.recipient_id].append(_attempt(attempt))
+    events: dict[UUID, list[EventView]] = defaultdict(list)
+    for event in (
+        DeliveryEvent.objects.of(tenant)
+        .filter(message_id=message.id, recipient_id__in=keys)
+        .order_by("occurred_at", "id")
+    ):
+        events[event.recipient_id].append(
+            EventView(event.id, event.recipient_id, event.kind, event.occurred_at, event.attempt_id, event.data)
+        )
+    claimed: set[UUID] = set()
+    if any(recipient.state in OPEN for recipient in recipients):
+        claimed = set(
+            QueueEntry.objects.filter(
+                tenant_id=tenant, message_id=message.id, recipient_id__in=keys, path_id__isnull=False
+            ).values_list("recipient_id", flat=True)
+        )
+    groups = {recipient.group_id for recipient in recipients if recipient.group_id is not None}
+    titles = dict(
+        ProviderGroup.objects.filter(id__in=groups, kind="provider").values_list("id", "title") if groups else ()
+    )
+    return [
+        RecipientView(
+            row=_row(recipient, message, provider=titles.get(recipient.group_id or 0, "")),
+            attempts=tuple(attempts[recipient.id]),
+            events=tuple(events[recipient.id]),
+            is_claimed=recipient.id in claimed,
+        )
+        for recipient in recipients
+    ]
+
+
+def _attempt(attempt: Attempt) -> AttemptView:
+    return AttemptView(
+        attempt_id=attempt.id,
+        recipient_id=attempt.recipient_id,
+        number=attempt.number,
+        started_at=attempt.started_at,
+        ended_at=attempt.ended_at,
+        source_address=attempt.source_address,
+        worker=attempt.worker,
+        fence=attempt.fence,
+        host=attempt.host,
+        host_address=attempt.host_address,
+        port=attempt.port,
+        phase=attempt.phase,
+        origin=attempt.origin,
+        reply_code=attempt.reply_code,
+        reply_enhanced=attempt.reply_enhanced,
+        reply_text=attempt.reply_text,
+        reply_class=attempt.reply_class,
+        action=attempt.action,
+        scope=attempt.scope,
+        rule=attempt.rule,
+        is_ambiguous=attempt.is_ambiguous,
+        tls_version=attempt.tls_version,
+        tls_cipher=attempt.tls_cipher,
+        transcript=read_transcript(bytes(attempt.transcript)),
+    )
+
+
+def read_transcript(stored: bytes) -> tuple[TranscriptLine, ...]:
+    """The entries of `delivery.transport.transcript`, as stored with an attempt; what cannot be read gives no line."""
+    lines = []
+    with contextlib.suppress(ValueError, TypeError):
+        for after_ms, direction, text in json.loads(stored or b"[]"):
+            lines.append(TranscriptLine(int(after_ms), str(direction), str(text)))
+    return tuple(lines)
+
+
+def content_of(message: Message) -> bytes | None:
+    """The content as received; None when it is no longer stored (retention, privacy) or cannot be read."""
+    stored = (
+        Content.objects.filter(message_id=message.id, retention_days=message.retention_days)
+        .values_list("compressed", flat=True)
+        .first()
+    )
+    if stored is None:
+        return None
+    with contextlib.suppress(zstandard.ZstdError):
+        compressed = bytes(stored)
+        if zstandard.frame_content_size(compressed) <= LARGEST_CONTENT_BYTES:
+            return zstandard.ZstdDecompressor().decompress(compressed, max_output_size=LARGEST_CONTENT_BYTES)
+    return None
+
+
+# ---------------------------------------------------------------- refused at the door
+
+
+def page_of_rejections(
+    tenant: Tenant,
+    *,
+    since: datetime | None = None,
+    before: UUID | None = None,
+    after: UUID | None = None,
+    size: int = 50,
+) -> Page[RejectionEntry]:
+    """The rejection log, newest first; repeats within a minute are one row with a count."""
+    matching = RejectionEntry.objects.of(tenant).select_related("credential")
+    if since is not None:
+        matching = matching.filter(id__gte=first_of(since))
+    with _within_the_time_limit():
+        if after is not None:
+            found = list(matching.filter(id__gt=after).order_by("id")[: size + 1])
+            more, found = len(found) > size, found[:size][::-1]
+            return Page(tuple(found), found[0].id if more else None, found[-1].id if found else None)
+        bounded = matching if before is None else matching.filter(id__lt=before)
+        found = list(bounded.order_by("-id")[: size + 1])
+        more, found = len(found) > size, found[:size]
+        return Page(tuple(found), found[0].id if found and before is not None else None, found[-1].id if more else None)
+
+
+# ---------------------------------------------------------------- figures of the queue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderFigures:
+    provider: str
+    title: str
+    open: int
+    due: int
+    claimed: int
+    deferred: int
+    held: int
+    oldest_age_s: float
+    suspended_until: datetime | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueFigures:
+    """Every recipient that is not in a final state: open = due + claimed + deferred + held."""
+
+    open: int
+    due: int
+    claimed: int
+    deferred: int
+    held: int
+    oldest_age_s: float
+    by_provider: tuple[ProviderFigures, ...] = field(default=())
+
+
+# Counted by lane first: lanes are few, entries may be a million.
+_FIGURES_BY_GROUP = """
+WITH by_lane AS (
+    SELECT lane_id,
+           count(*) AS open,
+           count(*) FILTER (WHERE held_reason IS NULL AND path_id IS NULL AND next_attempt_at <= now()) AS due,
+           count(*) FILTER (WHERE held_reason IS NULL AND path_id IS NOT NULL) AS claimed,
+           count(*) FILTER (WHERE held_reason IS NULL AND path_id IS NULL AND next_attempt_at > now()) AS deferred,
+           count(*) FILTER (WHERE held_reason IS NOT NULL) AS held,
+           min(accepted_at) AS oldest
+    FROM delivery_queue_entry GROUP BY lane_id
+), by_group AS (
+    SELECT l.group_id, sum(b.open) AS open, sum(b.due) AS due, sum(b.claimed) AS claimed, sum(b.deferred) AS deferred,
+           sum(b.held) AS held, min(b.oldest) AS oldest
+    FROM by_lane b LEFT JOIN delivery_lane l ON l.id = b.lane_id GROUP BY l.group_id
+), suspended AS (
+    SELECT DISTINCT ON (group_id) group_id, suspended_until, suspended_reason
+    FROM (SELECT group_id, suspended_until, suspended_reason FROM delivery_lane WHERE suspended_until > now()
+          UNION ALL
+          SELECT group_id, suspended_until, suspended_reason FROM delivery_path WHERE suspended_until > now()) s
+    ORDER BY group_id, suspended_until DESC
+)
+SELECT coalesce(g.key, ''), coalesce(g.title, ''), f.open, f.due, f.claimed, f.deferred, f.held,
+       extract(epoch FROM now() - f.oldest), s.suspended_until, coalesce(s.suspended_reason, '')
+FROM by_group f
+LEFT JOIN delivery_providergroup g ON g.id = f.group_id
+LEFT JOIN suspended s ON s.group_id = f.group_id
+ORDER BY f.open DESC, g.key
+"""
+
+
+def queue_stats() -> QueueFigures:
+    """What waits, over all tenants: the operator's figures, without a word of any mail."""
+    with connection.cursor() as cursor:
+        cursor.execute(_FIGURES_BY_GROUP)
+        providers = tuple(
+            ProviderFigures(
+                provider=key,
+                title=title,
+                open=int(waiting),
+                due=int(due),
+                claimed=int(claimed),
+                deferred=int(deferred),
+                held=int(held),
+                oldest_age_s=max(0.0, round(float(age), 1)),
+                suspended_until=suspended_until,
+                reason=reason,
+            )
+            for key, title, waiting, due, claimed, deferred, held, age, suspended_until, reason in cursor.fetchall()
+        )
+    return QueueFigures(
+        open=sum(row.open for row in providers),
+        due=sum(row.due for row in providers),
+        claimed=sum(row.claimed for row in providers),
+        deferred=sum(row.deferred for row in providers),
+        held=sum(row.held for row in providers),
+        oldest_age_s=max((row.oldest_age_s for row in providers), default=0.0),
+        by_provider=providers,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TenantFigures:
+    tenant: Tenant
+    open: int
+    oldest_accepted_at: datetime | None
+
+
+def tenants_with_open_mail() -> list[TenantFigures]:
+    """Every tenant with what waits for it: for the operator, numbers only."""
+    waiting = {
+        row["tenant_id"]: (row["number"], row["oldest"])
+        for row in QueueEntry.objects.values("tenant_id").annotate(
+            number=Count("recipient_id"), oldest=Min("accepted_at")
+        )
+    }
+    return [
+        TenantFigures(tenant, *waiting.get(tenant.pk, (0, None)))
+        for tenant in Tenant.objects.order_by("is_system", "slug")
+    ]
+
+
+def workers() -> list[Worker]:
+    """The processes that have told the database that they live, by node and slot."""
+    return list(Worker.objects.order_by("node_id", "slot"))
+
+
+@contextlib.contextmanager
+def _within_the_time_limit() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        if isinstance(error.__cause__, psycopg.errors.QueryCanceled):
+            raise TookTooLong from error
+        raise

@@ -1,0 +1,1 @@
+"""Reports: those that come back to us, and those we owe."""

@@ -1,0 +1,305 @@
+"""Where mail leaves from, as operators see it: source addresses on nodes, and the pools that group them.
+
+Engines learn of a change through a notification in the transaction that makes it; one that gets lost costs the few
+seconds until they look again. An address is never deleted, only retired: attempts and paths refer to it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from uuid import UUID
+
+from django.conf import settings
+from django.db import IntegrityError, connection, transaction
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from accounts import audit
+from accounts.audit import Actor
+from accounts.models import Tenant
+from accounts.refusals import NotFound, Refused
+from delivery.core.mailbox import MailboxSyntaxError, parse_domain
+from delivery.models import Lane, Node, PoolKind, SourceAddress, SourcePool, SourceState, Stream
+from delivery.models.source import DEFAULT_POOL
+from delivery.queue import wake
+
+_NODE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_POOL_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,46}[a-z0-9])?")
+
+
+# ---------------------------------------------------------------- addresses
+
+
+def add_source(
+    address: str,
+    *,
+    actor: Actor,
+    ehlo_name: str = "",
+    pool: str = DEFAULT_POOL,
+    node: str = "",
+    weight: int = 1,
+    note: str = "",
+) -> SourceAddress:
+    """An address of this or another node to send from. A retired one comes back with its history.
+
+    The node's nameless source (the system's choice) retires when it shares a pool with a named one: whoever names an
+    address wants the mail to leave from there.
+    """
+    checked = _checked_address(address)
+    found_pool = find_pool(pool)
+    node_name = _checked_node(node or settings.NODE)
+    fields = {
+        "ehlo_name": _checked_ehlo(ehlo_name or settings.HOSTNAME),
+        "pool": found_pool,
+        "weight": weight,
+        "note": note[:500],
+        "state": SourceState.ACTIVE,
+        "state_reason": "",
+        "state_since": timezone.now(),
+    }
+    with transaction.atomic():
+        found_node, _is_new = Node.objects.get_or_create(name=node_name)
+        known = SourceAddress.objects.select_for_update().filter(address=checked).first()
+        if known is not None and known.state != SourceState.RETIRED:
+            raise Refused(
+                _("%(address)s is a source already.") % {"address": checked}, reason="source_known", field="address"
+            )
+        try:
+            with transaction.atomic():
+                if known is None:
+                    source = SourceAddress.objects.create(address=checked, node=found_node, **fields)
+                else:
+                    SourceAddress.objects.filter(pk=known.pk).update(node=found_node, **fields)
+                    source = SourceAddress.objects.get(pk=known.pk)
+        except IntegrityError:
+            raise Refused(
+                _("%(address)s is a source already.") % {"address": checked}, reason="source_known", field="address"
+            ) from None
+        for nameless in SourceAddress.objects.filter(node=found_node, pool=found_pool, address=None).exclude(
+            state=SourceState.RETIRED
+        ):
+            _set_state(
+                nameless, SourceState.RETIRED, reason="a named address took its place", actor=actor, verb="remove"
+            )
+        audit.record(
+            actor,
+            "source.add",
+            object_id=source.id,
+            object_name=checked,
+            after={"address": checked, "pool": found_pool.name, "node": node_name, "ehlo_name": source.ehlo_name},
+        )
+        _tell_engines()
+    return source
+
+
+def ensure_default_source(*, actor: Actor, node: str = "") -> SourceAddress | None:
+    """The system's choice of address for a node without a source: nothing need be added before the first mail.
+
+    Returns the source that was made, None where there was one.
+    """
+    name = _checked_node(node or settings.NODE)
+    with transaction.atomic():
+        found_node, _is_new = Node.objects.get_or_create(name=name)
+        if SourceAddress.objects.filter(node=found_node).exclude(state=SourceState.RETIRED).exists():
+            return None
+        nameless = SourceAddress.objects.filter(node=found_node, address=None).first()
+        if nameless is not None:
+            return _set_state(nameless, SourceState.ACTIVE, reason="", actor=actor, verb="add")
+        source = SourceAddress.objects.create(
+            address=None, ehlo_name=_checked_ehlo(settings.HOSTNAME), pool=find_pool(DEFAULT_POOL), node=found_node
+        )
+        audit.record(actor, "source.add", object_id=source.id, object_name=str(source), after={"node": name})
+        _tell_engines()
+    return source
+
+
+def pause_source(source: SourceAddress, *, actor: Actor, reason: str = "") -> SourceAddress:
+    """Attempts that are under way end; no new one begins, and what waits leaves from the pool's other addresses."""
+    return _set_state(source, SourceState.PAUSED, reason=reason, actor=actor, verb="pause")
+
+
+def resume_source(source: SourceAddress, *, actor: Actor) -> SourceAddress:
+    return _set_state(source, SourceState.ACTIVE, reason="", actor=actor, verb="resume")
+
+
+def remove_source(source: SourceAddress, *, actor: Actor, reason: str = "") -> SourceAddress:
+    """The address is retired. ``add_source`` brings it back."""
+    return _set_state(source, SourceState.RETIRED, reason=reason, actor=actor, verb="remove")
+
+
+def find_source(key: str | UUID) -> SourceAddress:
+    """By address or id. Raises NotFound."""
+    wanted = Q(pk=_as_uuid(key)) if _as_uuid(key) else Q(address=_as_address(str(key)))
+    source = SourceAddress.objects.select_related("pool", "node").filter(wanted).first()
+    if source is None or (_as_uuid(key) is None and source.address is None):
+        raise NotFound(_("There is no source %(key)s.") % {"key": key}, field="source")
+    return source
+
+
+def list_sources(*, with_retired: bool = False) -> list[SourceAddress]:
+    sources = SourceAddress.objects.select_related("pool", "node").order_by("node_id", "pool__name", "address")
+    return list(sources if with_retired else sources.exclude(state=SourceState.RETIRED))
+
+
+def _set_state(source: SourceAddress, state: SourceState, *, reason: str, actor: Actor, verb: str) -> SourceAddress:
+    before = source.state
+    with transaction.atomic():
+        changed = (
+            SourceAddress.objects.filter(pk=source.pk)
+            .exclude(state=state)
+            .update(state=state, state_reason=reason[:500], state_since=timezone.now())
+        )
+        if not changed:
+            raise Refused(
+                _("The source %(source)s is %(state)s already.") % {"source": source, "state": state},
+                reason="state_unchanged",
+            )
+        audit.record(
+            actor,
+            f"source.{verb}",
+            object_id=source.id,
+            object_name=str(source),
+            before={"state": before},
+            after={"state": state},
+            reason=reason,
+        )
+        _tell_engines()
+    source.refresh_from_db()
+    return source
+
+
+# ---------------------------------------------------------------- pools
+
+
+def add_pool(
+    name: str, *, actor: Actor, kind: str = PoolKind.SHARED, tenant: Tenant | None = None, note: str = ""
+) -> SourcePool:
+    """A dedicated pool serves one tenant, the other kinds anybody they are given to."""
+    if not _POOL_NAME.fullmatch(name):
+        raise Refused(
+            _("A pool's name has up to 48 letters a to z, digits and hyphens."), reason="pool_malformed", field="name"
+        )
+    if kind not in PoolKind.values:
+        raise Refused(
+            _("%(value)s is none of: %(known)s.") % {"value": kind, "known": ", ".join(PoolKind.values)},
+            reason="value_unknown",
+            field="kind",
+        )
+    if (kind == PoolKind.DEDICATED) != (tenant is not None):
+        raise Refused(_("A dedicated pool, and no other, belongs to a tenant."), reason="pool_tenant", field="tenant")
+    with transaction.atomic():
+        pool, is_new = SourcePool.objects.get_or_create(
+            name=name, defaults={"kind": kind, "tenant": tenant, "note": note}
+        )
+        if not is_new:
+            raise Refused(_("There is a pool %(name)s already.") % {"name": name}, reason="pool_known", field="name")
+        audit.record(
+            actor,
+            "pool.add",
+            tenant=tenant,
+            object_id=pool.id,
+            object_name=name,
+            after={"kind": kind, "tenant": tenant.slug if tenant else None},
+        )
+    return pool
+
+
+def remove_pool(pool: SourcePool, *, actor: Actor) -> None:
+    """Only an empty pool that nothing was ever routed through; others are emptied by moving their sources."""
+    if pool.name == DEFAULT_POOL:
+        raise Refused(_("The default pool stays: it serves whoever has no other."), reason="pool_in_use")
+    is_used = (
+        SourceAddress.objects.filter(pool=pool).exists()
+        or Stream.objects.filter(pool=pool).exists()
+        or Lane.objects.filter(pool=pool).exists()
+    )
+    if is_used:
+        raise Refused(_("The pool %(name)s is in use.") % {"name": pool.name}, reason="pool_in_use")
+    with transaction.atomic():
+        audit.record(actor, "pool.remove", object_id=pool.id, object_name=pool.name, before={"kind": pool.kind})
+        SourcePool.objects.filter(pk=pool.pk).delete()
+
+
+def assign_pool(stream: Stream, pool: SourcePool | None, *, actor: Actor) -> Stream:
+    """From now on the stream's new mail leaves from ``pool``; None means the default. What already waits stays put."""
+    if pool is not None and pool.tenant_id not in (None, stream.tenant_id):
+        raise Refused(_("The pool %(name)s belongs to another tenant.") % {"name": pool.name}, reason="pool_tenant")
+    with transaction.atomic():
+        before = stream.pool
+        Stream.objects.filter(pk=stream.pk).update(pool=pool)
+        audit.record(
+            actor,
+            "pool.assign",
+            tenant=stream.tenant,
+            object_id=stream.id,
+            object_name=stream.name,
+            before={"pool": before.name if before else None},
+            after={"pool": pool.name if pool else None},
+        )
+    stream.refresh_from_db()
+    return stream
+
+
+def find_pool(name: str) -> SourcePool:
+    """Raises NotFound."""
+    pool = SourcePool.objects.select_related("tenant").filter(name=name).first()
+    if pool is None:
+        raise NotFound(_("There is no pool %(name)s.") % {"name": name}, field="pool")
+    return pool
+
+
+def list_pools() -> list[SourcePool]:
+    return list(SourcePool.objects.select_related("tenant").prefetch_related("sources").order_by("name"))
+
+
+# ---------------------------------------------------------------- small parts
+
+
+def _tell_engines() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(wake.RING, [wake.PATHS])
+
+
+def _checked_address(text: str) -> str:
+    address = _as_address(text)
+    if address is None:
+        raise Refused(_("%(text)s is no IP address.") % {"text": text}, reason="address_malformed", field="address")
+    parsed = ipaddress.ip_address(address)
+    if parsed.is_multicast or parsed.is_unspecified or parsed.is_link_local:
+        raise Refused(
+            _("Mail cannot leave from %(text)s.") % {"text": text}, reason="address_unusable", field="address"
+        )
+    return address
+
+
+def _as_address(text: str) -> str | None:
+    try:
+        return str(ipaddress.ip_address(text.strip()))
+    except ValueError:
+        return None
+
+
+def _checked_ehlo(name: str) -> str:
+    try:
+        return parse_domain(name)
+    except MailboxSyntaxError as error:
+        raise Refused(
+            _("%(name)s is no host name to introduce oneself with: %(why)s.") % {"name": name, "why": error},
+            reason="ehlo_malformed",
+            field="ehlo",
+        ) from None
+
+
+def _checked_node(name: str) -> str:
+    if not _NODE_NAME.fullmatch(name):
+        raise Refused(_("%(name)s is no name for a node.") % {"name": name}, reason="node_malformed", field="node")
+    return name
+
+
+def _as_uuid(key: str | UUID) -> UUID | None:
+    try:
+        return key if isinstance(key, UUID) else UUID(key)
+    except ValueError:
+        return None

@@ -1,0 +1,35 @@
+"""Celery's doors into delivery: each reads its input and calls one function. Losing a task costs time, never mail."""
+
+from __future__ import annotations
+
+import structlog
+from celery import shared_task
+
+from delivery import domains, partitions
+
+log = structlog.get_logger(__name__)
+
+
+@shared_task(name="delivery.wake", ignore_result=True)
+def wake() -> None:
+    """Something may be due: the engine of this worker looks."""
+    from delivery.engine import bootstep
+
+    bootstep.ring()
+
+
+@shared_task(name="delivery.make_partitions", ignore_result=True)
+def make_partitions() -> None:
+    """Tomorrow's tables exist today; also done after every migration."""
+    made = partitions.ensure_ahead()
+    strays = {table: count for table, count in partitions.strays().items() if count}
+    if made or strays:
+        log.info("partitions", made=len(made), strays=strays)
+
+
+@shared_task(name="delivery.check_domains", ignore_result=True)
+def check_domains() -> None:
+    """Look up the records of the sending domains whose turn it is."""
+    checked = domains.check_due_domains()
+    if checked:
+        log.info("domains_checked", count=checked)
