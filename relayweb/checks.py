@@ -1,0 +1,34 @@
+"""Django's system checks for what would be dangerous or useless in production: said at start, before anything listens."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import Error, Tags, register
+
+
+@register(Tags.security)
+def production_has_what_it_needs(app_configs: Any, **options: Any) -> list[Error]:
+    if settings.DEVELOPMENT:
+        return []
+    found = []
+    if not settings.PUBLIC_URL.startswith("https://"):
+        found.append(Error("RELAY_PUBLIC_URL must begin with https:// in production.", id="relayweb.E001"))
+    if not settings.ENCRYPTION_KEYS:
+        found.append(
+            Error(
+                "RELAY_ENCRYPTION_KEYS is not set: DKIM keys could not be sealed.",
+                hint="Make one: python3 -c \"import base64, os; print('1:' + base64.b64encode(os.urandom(32)).decode())\"",
+                id="relayweb.E002",
+            )
+        )
+    for name in ("TLS_CERT", "TLS_KEY"):
+        path = getattr(settings, name)
+        if not path:
+            found.append(Error(f"RELAY_{name} is not set: gates cannot offer TLS.", id="relayweb.E003"))
+        elif not os.access(Path(path), os.R_OK):
+            found.append(Error(f"RELAY_{name} names {path}, which cannot be read.", id="relayweb.E004"))
+    return found

@@ -1,0 +1,33 @@
+"""key rotate"""
+
+from __future__ import annotations
+
+import click
+
+from accounts.audit import Actor
+from accounts.refusals import Refused
+from accounts.sealing import SealingError
+from delivery import keys
+from relayweb.commandline import output
+from relayweb.commandline.verbs import Noun
+
+
+@click.group("key", cls=Noun)
+def command() -> None:
+    """The keys that seal secrets."""
+
+
+@command.command("rotate")
+def rotate() -> None:
+    """Seal every DKIM key and route password with the current key, the first of RELAY_ENCRYPTION_KEYS."""
+    try:
+        resealed = keys.reseal_all(actor=Actor.command_line())
+    except SealingError as error:
+        raise Refused(f"Not everything could be sealed anew: {error}.", reason="key_missing") from None
+    output.record(
+        {
+            "current_key": resealed.current_key,
+            "dkim_keys": resealed.dkim_keys,
+            "route_passwords": resealed.route_passwords,
+        }
+    )

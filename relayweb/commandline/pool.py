@@ -1,0 +1,71 @@
+"""pool add | list | assign | remove"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from accounts import tenants
+from accounts.audit import Actor
+from delivery import sources
+from delivery.models import PoolKind, SourcePool, SourceState
+from delivery.tenants import find_stream
+from relayweb.commandline import output
+from relayweb.commandline.verbs import TENANT_HELP, Noun, subject, tenant_option
+
+
+@click.group("pool", cls=Noun)
+def command() -> None:
+    """Groups of source addresses."""
+
+
+@command.command("add")
+@subject("name", "name", "The pool's name.")
+@click.option("--kind", type=click.Choice(PoolKind.values), default=PoolKind.SHARED.value, show_default=True)
+@click.option("--tenant", help=f"Whose dedicated pool it is. {TENANT_HELP}")
+@click.option("--note", default="")
+def add(name: str, kind: str, tenant: str | None, note: str) -> None:
+    """Make a pool."""
+    owner = tenants.find_tenant(tenant) if tenant else None
+    output.record(_shape(sources.add_pool(name, actor=Actor.command_line(), kind=kind, tenant=owner, note=note)))
+
+
+@command.command("list")
+def list_() -> None:
+    """Every pool with its addresses."""
+    output.rows(map(_shape, sources.list_pools()), ("name", "kind", "tenant", "sources"), empty="There is no pool.")
+
+
+@command.command("assign")
+@tenant_option
+@click.option("--stream", required=True)
+@click.option("--pool", "name", required=True, help="A pool's name, or `default`.")
+def assign(tenant: str, stream: str, name: str) -> None:
+    """Let a stream's new mail leave from a pool."""
+    found = find_stream(tenants.find_tenant(tenant), stream)
+    pool = sources.find_pool(name)
+    changed = sources.assign_pool(found, pool, actor=Actor.command_line())
+    output.record({"stream": changed.name, "kind": changed.kind, "pool": pool.name})
+
+
+@command.command("remove")
+@subject("name", "name", "The pool's name.")
+def remove(name: str) -> None:
+    """Remove a pool that nothing uses."""
+    pool = sources.find_pool(name)
+    shape = _shape(pool)
+    sources.remove_pool(pool, actor=Actor.command_line())
+    output.record(shape)
+
+
+def _shape(pool: SourcePool) -> dict[str, Any]:
+    active = [source for source in pool.sources.all() if source.state != SourceState.RETIRED]
+    return {
+        "id": pool.id,
+        "name": pool.name,
+        "kind": pool.kind,
+        "tenant": pool.tenant.slug if pool.tenant else None,
+        "sources": [str(source) for source in active],
+        "note": pool.note,
+    }

@@ -1,0 +1,83 @@
+"""source add | list | pause | resume | remove"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from accounts.audit import Actor
+from delivery import sources
+from delivery.models import SourceAddress
+from delivery.models.source import DEFAULT_POOL
+from relayweb.commandline import output
+from relayweb.commandline.verbs import Noun, subject
+
+ADDRESS_HELP = "Address or id."
+
+
+@click.group("source", cls=Noun)
+def command() -> None:
+    """Addresses that mail leaves from."""
+
+
+@command.command("add")
+@click.option("--address", required=True)
+@click.option("--ehlo", default="", help="The name it introduces itself with; else RELAY_HOSTNAME.")
+@click.option("--pool", default=DEFAULT_POOL, show_default=True)
+@click.option("--node", default="", help="The machine it lives on; else this one (RELAY_NODE).")
+@click.option("--weight", type=click.IntRange(1, 1000), default=1, show_default=True)
+@click.option("--note", default="")
+def add(address: str, ehlo: str, pool: str, node: str, weight: int, note: str) -> None:
+    """Send from an address. The system's own choice in the same pool steps back."""
+    source = sources.add_source(
+        address, actor=Actor.command_line(), ehlo_name=ehlo, pool=pool, node=node, weight=weight, note=note
+    )
+    output.record(_shape(source))
+
+
+@command.command("list")
+@click.option("--removed", "with_retired", is_flag=True, help="Also those that were removed.")
+def list_(with_retired: bool) -> None:
+    """Every address. One without a number is the system's choice."""
+    columns = ("address", "ehlo", "pool", "node", "state", "weight", "id")
+    found = sources.list_sources(with_retired=with_retired)
+    output.rows(map(_shape, found), columns, empty="There is no source yet, so nothing can leave.")
+
+
+@command.command("pause")
+@subject("source", "address", ADDRESS_HELP)
+@click.option("--reason", default="")
+def pause(source: str, reason: str) -> None:
+    """Begin no new attempt from an address."""
+    output.record(_shape(sources.pause_source(sources.find_source(source), actor=Actor.command_line(), reason=reason)))
+
+
+@command.command("resume")
+@subject("source", "address", ADDRESS_HELP)
+def resume(source: str) -> None:
+    """Use a paused address again."""
+    output.record(_shape(sources.resume_source(sources.find_source(source), actor=Actor.command_line())))
+
+
+@command.command("remove")
+@subject("source", "address", ADDRESS_HELP)
+@click.option("--reason", default="")
+def remove(source: str, reason: str) -> None:
+    """Retire an address; `source add` brings it back."""
+    output.record(_shape(sources.remove_source(sources.find_source(source), actor=Actor.command_line(), reason=reason)))
+
+
+def _shape(source: SourceAddress) -> dict[str, Any]:
+    return {
+        "id": source.id,
+        "address": source.address,
+        "ehlo": source.ehlo_name,
+        "pool": source.pool.name,
+        "node": source.node_id,
+        "weight": source.weight,
+        "state": source.state,
+        "state_reason": source.state_reason,
+        "state_since": source.state_since,
+        "note": source.note,
+    }

@@ -1,0 +1,95 @@
+"""tenant create | list | show | suspend | resume | close"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from accounts import quotas, tenants
+from accounts.audit import Actor
+from accounts.models import Tenant
+from delivery.tenants import open_tenant
+from relayweb.commandline import output
+from relayweb.commandline.operator import LINK_NOTE, sign_in_link
+from relayweb.commandline.verbs import TENANT_HELP, Noun, subject
+from relayweb.processes import environment
+
+
+@click.group("tenant", cls=Noun)
+def command() -> None:
+    """Customers: make, suspend, resume, close."""
+
+
+@command.command("create")
+@click.option("--name", required=True)
+@click.option("--owner-email", required=True)
+@click.option("--slug", default="", help="Its name in addresses; made from --name if not given.")
+@click.option("--language", type=click.Choice(["ja", "en"]), default="ja", show_default=True)
+@click.option("--time-zone", default="Asia/Tokyo", show_default=True)
+def create(name: str, owner_email: str, slug: str, language: str, time_zone: str) -> None:
+    """Make a tenant and its owner, who gets a one-time link if new."""
+    tenant, owner = open_tenant(
+        name, owner_email=owner_email, actor=Actor.command_line(), slug=slug, language=language, time_zone=time_zone
+    )
+    may_link = environment.is_given("SECRET_KEY") and not owner.has_usable_password()
+    link = sign_in_link(owner) if may_link else None
+    output.record({**shape(tenant), "owner_email": owner.email, "link": link}, note=LINK_NOTE if link else "")
+
+
+@command.command("list")
+def list_() -> None:
+    """Every tenant."""
+    found = Tenant.objects.order_by("created_at")
+    output.rows(map(shape, found), ("slug", "name", "state", "created_at", "id"), empty="There is no tenant yet.")
+
+
+@command.command("show")
+@subject("tenant", "tenant", TENANT_HELP)
+def show(tenant: str) -> None:
+    """One tenant with its owners, limits and use."""
+    found = tenants.find_tenant(tenant)
+    output.record(
+        {
+            **shape(found),
+            "owners": [owner.email for owner in tenants.owners_of(found)],
+            "limits": quotas.as_mapping(quotas.limits_of(found)),
+            "used": quotas.usage_of(found),
+        }
+    )
+
+
+@command.command("suspend")
+@subject("tenant", "tenant", TENANT_HELP)
+@click.option("--reason", default="", help="Kept in the audit log and shown to the tenant.")
+def suspend(tenant: str, reason: str) -> None:
+    """Put new mail off with 450 and keep what was taken."""
+    output.record(shape(tenants.suspend_tenant(tenants.find_tenant(tenant), reason=reason, actor=Actor.command_line())))
+
+
+@command.command("resume")
+@subject("tenant", "tenant", TENANT_HELP)
+def resume(tenant: str) -> None:
+    """End a suspension, or take the closing of a tenant back."""
+    output.record(shape(tenants.resume_tenant(tenants.find_tenant(tenant), actor=Actor.command_line())))
+
+
+@command.command("close")
+@subject("tenant", "tenant", TENANT_HELP)
+@click.option("--reason", default="")
+def close(tenant: str, reason: str) -> None:
+    """Refuse new mail for good; what was taken is still delivered."""
+    output.record(shape(tenants.close_tenant(tenants.find_tenant(tenant), actor=Actor.command_line(), reason=reason)))
+
+
+def shape(tenant: Tenant) -> dict[str, Any]:
+    return {
+        "id": tenant.id,
+        "slug": tenant.slug,
+        "name": tenant.name,
+        "state": tenant.state,
+        "state_reason": tenant.state_reason,
+        "is_system": tenant.is_system,
+        "created_at": tenant.created_at,
+        "closed_at": tenant.closed_at,
+    }

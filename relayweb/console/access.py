@@ -1,0 +1,134 @@
+"""Who may open a page. Another tenant's address and one that does not exist are the same 404.
+
+Refreshes come every few seconds, so person, membership and tenant are read in one query where the session is plainly
+valid; everything else about sessions (a changed password ends the others) is Django's own way, which then follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.utils import timezone
+from django.utils.crypto import constant_time_compare
+from django.views.decorators.cache import never_cache
+
+from accounts.models import Membership, Role, Tenant, TenantState, User
+
+UTC_COOKIE = "relay_clock"
+
+View = Callable[..., HttpResponse]
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A signed-in person's place in the tenant whose page is asked for."""
+
+    tenant: Tenant
+    person: User
+    role: Role
+
+
+def tenant_page(role: Role = Role.ANALYST) -> Callable[[View], View]:
+    """For a view below /t/<slug>/: signed in, member, with at least this role. The view gets the Seat."""
+
+    def wrap(view: View) -> View:
+        @never_cache
+        @wraps(view)
+        def within(request: HttpRequest, slug: str, **kwargs: Any) -> HttpResponse:
+            membership = _membership_at_once(request, slug)
+            if not request.user.is_authenticated:
+                return _signed_out(request)
+            seat = _take_seat(request, membership or _membership(request, slug))
+            if not seat.role.includes(role):
+                raise PermissionDenied
+            return view(request, seat, **kwargs)
+
+        within.is_tenant_page = True  # type: ignore[attr-defined]
+        return within
+
+    return wrap
+
+
+def operator_page(view: View) -> View:
+    """For a view below /operator/: to everybody else the page does not exist."""
+
+    @never_cache
+    @wraps(view)
+    def within(request: HttpRequest, **kwargs: Any) -> HttpResponse:
+        if not request.user.is_authenticated:
+            return _signed_out(request)
+        if not request.user.is_operator:
+            raise Http404
+        use_clock_of(request, request.user.time_zone)
+        return view(request, **kwargs)
+
+    return within
+
+
+def person_page(view: View) -> View:
+    """For a view that needs a person and no tenant."""
+
+    @never_cache
+    @wraps(view)
+    def within(request: HttpRequest, **kwargs: Any) -> HttpResponse:
+        if not request.user.is_authenticated:
+            return _signed_out(request)
+        return view(request, **kwargs)
+
+    return within
+
+
+def use_clock_of(request: HttpRequest, zone: str) -> None:
+    """Times are shown in the reader's zone, or in UTC where the reader has switched to it."""
+    if request.COOKIES.get(UTC_COOKIE) == "utc":
+        zone = "UTC"
+    try:
+        timezone.activate(ZoneInfo(zone or timezone.get_default_timezone_name()))
+    except (ZoneInfoNotFoundError, ValueError):
+        timezone.deactivate()
+
+
+def _signed_out(request: HttpRequest) -> HttpResponse:
+    if request.headers.get("HX-Request"):
+        # A part that refreshes must not be filled with the sign-in page: it keeps its content and says that it is old.
+        return HttpResponse(status=401)
+    return redirect_to_login(request.get_full_path())
+
+
+def _membership_at_once(request: HttpRequest, slug: str) -> Membership | None:
+    if SESSION_KEY not in request.session:
+        return None
+    membership = (
+        Membership.objects.select_related("tenant", "user")
+        .filter(tenant__slug=slug, user_id=request.session[SESSION_KEY], user__is_active=True)
+        .first()
+    )
+    if membership is None:
+        return None
+    if not constant_time_compare(request.session.get(HASH_SESSION_KEY, ""), membership.user.get_session_auth_hash()):
+        return None
+    request.user = membership.user
+    return membership
+
+
+def _membership(request: HttpRequest, slug: str) -> Membership | None:
+    return Membership.objects.select_related("tenant").filter(tenant__slug=slug, user=request.user.pk).first()
+
+
+def _take_seat(request: HttpRequest, membership: Membership | None) -> Seat:
+    """Raises Http404 for a stranger, and for a tenant that is closed or does not exist."""
+    if membership is None or membership.tenant.state == TenantState.CLOSED:
+        raise Http404
+    assert isinstance(request.user, User)
+    seat = Seat(membership.tenant, request.user, Role(membership.role))
+    request.seat = seat  # type: ignore[attr-defined]
+    use_clock_of(request, seat.person.time_zone or seat.tenant.time_zone)
+    return seat

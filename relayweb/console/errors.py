@@ -1,0 +1,101 @@
+"""Error pages: what happened, whether mail is safe, what to do now. None of them asks the database for anything."""
+
+from __future__ import annotations
+
+import logging
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+logger = logging.getLogger("relayweb.console")
+
+
+def _page(
+    request: HttpRequest, status: int, title: str | Promise, sentence: str | Promise, **context: object
+) -> HttpResponse:
+    if request.headers.get("HX-Request"):
+        return HttpResponse(status=status)  # a part that refreshes keeps what it shows
+    response = render(request, "errors/page.html", {"status": status, "title": title, "sentence": sentence, **context})
+    response.status_code = status
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    return _page(
+        request,
+        400,
+        _("This address cannot be read"),
+        _("The request was not understood. Open the page again from the navigation."),
+    )
+
+
+def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    return _page(
+        request,
+        403,
+        _("Not permitted"),
+        _("Your role does not include this. Ask an admin of the tenant."),
+        has_home=True,
+    )
+
+
+def form_too_old(request: HttpRequest, reason: str = "") -> HttpResponse:
+    return _page(
+        request,
+        403,
+        _("Please send it again"),
+        _(
+            "This page has been open for long. “Back” in your browser brings back what you typed: sign in again, "
+            "then send it once more."
+        ),
+    )
+
+
+def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    return _page(
+        request,
+        404,
+        _("Page not found"),
+        _("Not found. It may have been removed, belong to another tenant, or be past its retention."),
+        has_home=True,
+    )
+
+
+def too_many(request: HttpRequest, *, seconds: int) -> HttpResponse:
+    response = _page(
+        request,
+        429,
+        _("Please wait a moment"),
+        _("Too many requests. You can go on in {seconds} seconds.").format(seconds=seconds),
+    )
+    response["Retry-After"] = str(seconds)
+    return response
+
+
+def fault(request: HttpRequest) -> HttpResponse:
+    reference = getattr(request, "reference", "")
+    logger.error("a page failed (reference %s): %s", reference, request.path)
+    sentence = _("A fault of ours kept this page from you. Mail already taken is not affected. Please quote {id}.")
+    try:
+        return _page(request, 500, _("This page cannot be shown"), sentence.format(id=reference))
+    except Exception:
+        # The frame itself is what is broken; the sentence must reach the reader all the same.
+        logger.exception("the error page failed (reference %s)", reference)
+        return HttpResponse(sentence.format(id=reference), status=500, content_type="text/plain; charset=utf-8")
+
+
+def database_away(request: HttpRequest) -> HttpResponse:
+    response = _page(
+        request,
+        503,
+        _("The database cannot be reached"),
+        _(
+            "The database cannot be reached. Mail already taken is safe; new mail is put off with a temporary error, "
+            "and senders try again."
+        ),
+    )
+    response["Retry-After"] = "10"
+    return response

@@ -1,0 +1,79 @@
+"""Bounds how often a sign-in may be tried, by peer and by account, without locking the owner out.
+
+Counted in the cache; while that is away each web process counts for itself, so that sign-in never depends on the broker.
+The owner of an account comes from another address than who guesses, so the tight limit is on the pair of both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import logging
+import time
+
+import redis
+from django.core.cache import BaseCache, caches
+
+logger = logging.getLogger("relayweb.console")
+
+WINDOW_SECONDS = 15 * 60
+PER_ACCOUNT_AND_NETWORK = 8
+PER_NETWORK = 40
+PER_ACCOUNT = 100
+
+
+def may_try(account: str, peer: str) -> int:
+    """Counts a try; 0 if it may go on, else the seconds to wait."""
+    network = _network_of(peer)
+    limits = (
+        (f"{account.lower()} {network}", PER_ACCOUNT_AND_NETWORK),
+        (network, PER_NETWORK),
+        (account.lower(), PER_ACCOUNT),
+    )
+    window, elapsed = divmod(int(time.time()), WINDOW_SECONDS)
+    # Every count is raised, also when an earlier one is over: trying on must not make room elsewhere.
+    counts = [_count(f"{window} {subject}") for subject, _ in limits]
+    if any(count > limit for count, (_, limit) in zip(counts, limits, strict=True)):
+        return WINDOW_SECONDS - elapsed
+    return 0
+
+
+def forget(account: str, peer: str) -> None:
+    """After a good sign-in: a person who mistyped a few times starts afresh."""
+    window = int(time.time()) // WINDOW_SECONDS
+    for cache in (caches["default"], caches["process"]):
+        try:
+            cache.delete(_key(f"{window} {account.lower()} {_network_of(peer)}"))
+        except (redis.RedisError, OSError):
+            continue
+
+
+def _count(subject: str) -> int:
+    try:
+        return _raise(caches["default"], _key(subject))
+    except (redis.RedisError, OSError) as error:
+        logger.warning("sign-in tries are counted by this process alone: %s", error)
+        return _raise(caches["process"], _key(subject))
+
+
+def _raise(cache: BaseCache, key: str) -> int:
+    cache.add(key, 0, timeout=WINDOW_SECONDS)
+    try:
+        return cache.incr(key)
+    except ValueError:  # it expired in between
+        return 1
+
+
+def _key(subject: str) -> str:
+    return "sign-in:" + hashlib.sha256(subject.encode()).hexdigest()[:32]
+
+
+def _network_of(peer: str) -> str:
+    """An IPv4 address; of IPv6 the /64, which one customer has to himself."""
+    try:
+        address = ipaddress.ip_address(peer)
+    except ValueError:
+        return peer
+    if address.version == 4:
+        return str(address)
+    return str(ipaddress.ip_network((address, 64), strict=False))

@@ -1,0 +1,543 @@
+"""The words for what people read: one label and sentence per state, reason, action, reach, event and step.
+
+Keyed by the members of the enums in delivery.core, and used by every page, so that one thing has one name everywhere. A
+member without words in both languages fails a test. English is the message id; Japanese stands in the catalogue.
+
+Sentences hold `{placeholders}`; `{p}` is the receiving provider's name. The functions at the end fill them in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from django.utils.functional import Promise
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from accounts.models import Role
+from delivery.core.classification import Action, ReplyClass, Scope
+from delivery.core.reply import Origin, Phase
+from delivery.core.states import EventKind, RecipientState
+
+Text = str | Promise
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A label with its tone and icon: always shown together, so that colour is never the only sign."""
+
+    label: Text
+    sentence: Text
+    tone: str
+    icon: str
+    is_dashed: bool = False
+
+
+class NextMove(StrEnum):
+    YOU = "you"
+    THEM = "them"
+    US = "us"
+    WAIT = "wait"
+
+
+NEXT_MOVES: dict[NextMove, tuple[Text, str]] = {
+    NextMove.YOU: (_("You"), "user"),
+    NextMove.THEM: (_("The receiving side"), "users"),
+    NextMove.US: (_("Us"), "server"),
+    NextMove.WAIT: (_("Just wait"), "clock"),
+}
+
+# ---------------------------------------------------------------- states and marks
+
+STATES: dict[RecipientState, Mark] = {
+    RecipientState.QUEUED: Mark(
+        _("Queued"), _("We have it and send it as soon as its turn comes."), tone="wait", icon="clock"
+    ),
+    RecipientState.DEFERRED: Mark(
+        _("Deferred"),
+        _("The receiving server has not accepted it yet. We try again at {time}, until {expiry}."),
+        tone="retry",
+        icon="refresh",
+    ),
+    RecipientState.HELD: Mark(
+        _("Held"),
+        _("Kept and not being sent. Reason: {reason}. It stays here until released."),
+        tone="hold",
+        icon="player-pause",
+    ),
+    RecipientState.DELIVERED: Mark(
+        _("Accepted by the receiving server"),
+        _(
+            "{host} accepted it at {time}. Whether it goes to the inbox or to spam is decided there and cannot be seen "
+            "from here."
+        ),
+        tone="ok",
+        icon="circle-check",
+    ),
+    RecipientState.BOUNCED: Mark(
+        _("Bounced"),
+        _("It is certain that this mail cannot be delivered to this address. No further tries."),
+        tone="fail",
+        icon="circle-x",
+    ),
+    RecipientState.EXPIRED: Mark(
+        _("Expired"),
+        _("Tried {n} times over {lifetime} without being accepted; we have stopped."),
+        tone="late",
+        icon="hourglass-off",
+    ),
+    RecipientState.SUPPRESSED: Mark(
+        _("Suppressed"), _("Not sent: the address is on the suppression list."), tone="quiet", icon="shield-off"
+    ),
+    RecipientState.CANCELLED: Mark(
+        _("Cancelled"), _("Withdrawn by {who} at {time}."), tone="quiet", icon="circle-minus"
+    ),
+}
+
+RETURNED = Mark(
+    _("Accepted, then returned"),
+    _(
+        "The receiving server accepted it; at {time} a report came back that it could not be delivered. "
+        "The state stays as it is."
+    ),
+    tone="note",
+    icon="arrow-back-up",
+)
+AMBIGUOUS = Mark(
+    _("Outcome unknown"),
+    _(
+        "The connection broke after the last byte and before the answer. If it was accepted, the next try makes a "
+        "duplicate."
+    ),
+    tone="retry",
+    icon="help-circle",
+    is_dashed=True,
+)
+COMPLAINED = Mark(
+    _("Complaint"),
+    _("The recipient reported it as spam. This stream no longer writes to that address."),
+    tone="note",
+    icon="flag",
+)
+UNSUBSCRIBED = Mark(
+    _("Unsubscribed"),
+    _("The recipient asked to stop. This stream no longer writes to that address."),
+    tone="quiet",
+    icon="mail-off",
+)
+TEST = Mark(
+    _("Test"),
+    _("Taken with a test credential: nothing leaves the service."),
+    tone="quiet",
+    icon="test-pipe",
+    is_dashed=True,
+)
+CANCELLED_BY_UNKNOWN: Text = _("Withdrawn at {time}.")
+SENDING_NOW: Text = _("Sending now")
+MAYBE_HANDED_OVER: Text = _("It may already have been handed over.")
+
+# Machine words of why mail is held or suppressed; a word that is not here is shown as it is.
+REASONS: dict[str, Text] = {
+    "poison": _("three workers in a row stopped while sending it"),
+    "domain_lapsed": _("the sending domain is no longer verified"),
+    "domain_removed": _("the sending domain was removed"),
+    "tenant_suspended": _("sending is paused for this tenant"),
+    "credential_held": _("mail of this credential is being checked"),
+    "member": _("held by a member of the tenant"),
+    "operator": _("held by the operator"),
+    "policy": _("a rule of the service"),
+    "suppression": _("on the suppression list"),
+}
+
+# ---------------------------------------------------------------- reasons
+
+
+@dataclass(frozen=True, slots=True)
+class ClassWords:
+    """Between `why` and `remedy` stands what we do, so that one text serves open and final states."""
+
+    next_move: NextMove
+    label: Text
+    happened: Text
+    why: Text
+    remedy: Text
+
+
+CLASSES: dict[ReplyClass, ClassWords] = {
+    ReplyClass.BAD_MAILBOX: ClassWords(
+        next_move=NextMove.YOU,
+        label=_("No such mailbox"),
+        happened=_("{p} says this address does not exist."),
+        why=_("It seems mistyped, or no longer in use."),
+        remedy=_(
+            "Check the spelling and ask the person another way. Mail to dead addresses makes receivers refuse "
+            "your other mail too."
+        ),
+    ),
+    ReplyClass.BAD_DOMAIN: ClassWords(
+        next_move=NextMove.YOU,
+        label=_("Domain cannot receive mail"),
+        happened=_("“{domain}” does not exist or takes no mail."),
+        why=_("The part after the @ is mistyped, expired, or not used for mail."),
+        remedy=_("Check the part after the @. If it is right, its owner needs to know."),
+    ),
+    ReplyClass.INACTIVE: ClassWords(
+        next_move=NextMove.YOU,
+        label=_("Mailbox disabled"),
+        happened=_("{p} says the address exists but cannot be used now."),
+        why=_("It seems closed, blocked, or unused for long."),
+        remedy=_("Use another contact. Once you know it is back, lift the suppression and send again."),
+    ),
+    ReplyClass.MAILBOX_FULL: ClassWords(
+        next_move=NextMove.THEM,
+        label=_("Mailbox full"),
+        happened=_("The recipient's mailbox has no room."),
+        why=_("Its storage is used up; perhaps nobody reads it any more."),
+        remedy=_("If it is urgent, use another way. An address that stays full is probably abandoned."),
+    ),
+    ReplyClass.TOO_LARGE: ClassWords(
+        next_move=NextMove.YOU,
+        label=_("Mail too large"),
+        happened=_("The mail ({size}) is larger than the receiver allows."),
+        why=_("Limits differ; mobile carriers may allow only a few MB, and attachments grow by about 1.4 on the way."),
+        remedy=_("Make it smaller, or send a download link instead."),
+    ),
+    ReplyClass.RECIPIENT_FILTER: ClassWords(
+        next_move=NextMove.THEM,
+        label=_("Refused by the recipient's settings"),
+        happened=_("The address seems to exist, but its owner's settings refused the mail."),
+        why=_(
+            "Allow-lists, spoofing filters or block lists. Carriers may use the same words as for an unknown "
+            "address; we judge by the step at which it was refused."
+        ),
+        remedy=_("Ask the recipient to allow mail from “{author_domain}”."),
+    ),
+    ReplyClass.AUTHENTICATION: ClassWords(
+        next_move=NextMove.YOU,
+        label=_("Authentication did not pass"),
+        happened=_("{p} could not verify the author's domain “{author_domain}”."),
+        why=_("SPF, DKIM or DMARC is missing or does not match it."),
+        remedy=_("On the domain's page, mend what is marked “Problem”."),
+    ),
+    ReplyClass.REVERSE_DNS: ClassWords(
+        next_move=NextMove.US,
+        label=_("Our sending address has no matching name"),
+        happened=_("{p} could not verify the name of our address."),
+        why=_("Its reverse DNS and name do not match; your domain is not the cause."),
+        remedy=_(
+            "Nothing to do: the operator has been told. If it is urgent, contact support with “Copy for support”."
+        ),
+    ),
+    ReplyClass.IP_BLOCK: ClassWords(
+        next_move=NextMove.US,
+        label=_("Our sending address is restricted"),
+        happened=_("{p} does not take mail from our address at present."),
+        why=_("It seems to be its reputation, a blocklist, or a sudden rise in volume."),
+        remedy=_(
+            "Nothing to do: the operator has been told. With an address of your own, look for lists with many "
+            "unknown users or complaints."
+        ),
+    ),
+    ReplyClass.POLICY: ClassWords(
+        next_move=NextMove.YOU,
+        label=_("Refused by the receiver's policy"),
+        happened=_("{p} refused it by a rule of its own."),
+        why=_(
+            "It seems to be the reputation of the author's domain, complaints, or a restriction of that organisation."
+        ),
+        remedy=_("If one organisation refuses, ask its administrator; if many do, review your lists and frequency."),
+    ),
+    ReplyClass.CONTENT: ClassWords(
+        next_move=NextMove.YOU,
+        label=_("Refused because of the content"),
+        happened=_("{p} refused the text, links or attachments."),
+        why=_("It looks like spam, a URL has a bad name, or a file type counts as dangerous."),
+        remedy=_(
+            "Change the content, for example short links or executable files. Repeating the same mail lowers your"
+            " reputation."
+        ),
+    ),
+    ReplyClass.FORMAT: ClassWords(
+        next_move=NextMove.YOU,
+        label=_("Malformed mail"),
+        happened=_("It was refused because it does not follow the standard."),
+        why=_("From, Date or Message-ID missing or doubled, lines too long; rarely a fault of ours."),
+        remedy=_("Give the reply and the headers to whoever looks after the program that made it."),
+    ),
+    ReplyClass.RATE_LIMIT: ClassWords(
+        next_move=NextMove.WAIT,
+        label=_("Sent too fast for the receiver"),
+        happened=_("{p} asks us to wait: too many in a short time."),
+        why=_("Receivers limit how fast they take mail, by sender or by address."),
+        remedy=_("Nothing to do. Separate streams for urgent notices and bulk mail keep them from slowing each other."),
+    ),
+    ReplyClass.GREYLIST: ClassWords(
+        next_move=NextMove.WAIT,
+        label=_("Greylisted"),
+        happened=_("{p} puts off mail from senders it has not seen before."),
+        why=_("A defence against spam: only those who come back later are let in."),
+        remedy=_("Nothing to do: we come back from the same address; most are accepted within minutes."),
+    ),
+    ReplyClass.TRANSIENT: ClassWords(
+        next_move=NextMove.WAIT,
+        label=_("Temporary trouble"),
+        happened=_("The receiving server could not be reached, or cannot take mail now."),
+        why=_("It seems busy, under maintenance, or cut off for a while."),
+        remedy=_("Nothing to do."),
+    ),
+    ReplyClass.TLS: ClassWords(
+        next_move=NextMove.THEM,
+        label=_("Encrypted connection failed"),
+        happened=_("The required encryption (TLS) could not be set up."),
+        why=_("It seems to be a certificate or setting; where encryption is required we never send without."),
+        remedy=_("Ask the recipient's mail administrator to check certificate and TLS settings."),
+    ),
+    ReplyClass.LOOP: ClassWords(
+        next_move=NextMove.YOU,
+        label=_("Mail loop"),
+        happened=_("The mail went round in circles and was stopped."),
+        why=_("Two forwarding rules seem to point at each other."),
+        remedy=_("Check forwarding at the address, or your own relay's settings."),
+    ),
+    ReplyClass.EXPIRED: ClassWords(
+        next_move=NextMove.YOU,
+        label=_("Gave up at the time limit"),
+        happened=_("Not accepted in {lifetime} of trying."),
+        why=_("The last reason was: {last_class}."),
+        remedy=_("See what helps there. The address may well be valid; send again once it is solved."),
+    ),
+    ReplyClass.UNCLASSIFIED: ClassWords(
+        next_move=NextMove.US,
+        label=_("Reply not understood yet"),
+        happened=_("We could not classify the receiving server's reply."),
+        why=_("The wording is new to us; so as to lose no mail we treat it as temporary."),
+        remedy=_("The original is below. The operator sees it too."),
+    ),
+}
+
+ACTIONS: dict[Action, Text] = {
+    Action.RETRY: _("We try again at {time}."),
+    Action.SLOW: _("We go on, more slowly, for {reach}."),
+    Action.SUSPEND: _("We pause {reach} until {until}, then go on."),
+    Action.SPLIT: _("We split the recipients and send again at once."),
+    Action.REROUTE: _("We try another way in."),
+    Action.FAIL: _("We do not try this mail again."),
+    Action.FAIL_AND_COUNT: _("No further tries. After {n} within {days} days the address is suppressed (now {k})."),
+    Action.FAIL_AND_SUPPRESS: _("No further tries; the address is suppressed until {expiry}."),
+}
+
+SCOPES: dict[Scope, Text] = {
+    Scope.MESSAGE: _("this mail"),
+    Scope.RECIPIENT: _("this address"),
+    Scope.TENANT_PROVIDER: _("your mail to {p}"),
+    Scope.ADDRESS_PROVIDER: _("our address towards {p}"),
+    Scope.PROVIDER: _("all mail to {p}"),
+}
+
+# ---------------------------------------------------------------- timeline and conversation
+
+EVENTS: dict[EventKind, Mark] = {
+    EventKind.ACCEPTED: Mark(_("Received from you"), "", tone="wait", icon="mail"),
+    EventKind.DELIVERED: STATES[RecipientState.DELIVERED],
+    EventKind.DEFERRED: STATES[RecipientState.DEFERRED],
+    EventKind.BOUNCED: STATES[RecipientState.BOUNCED],
+    EventKind.RETURNED: RETURNED,
+    EventKind.EXPIRED: STATES[RecipientState.EXPIRED],
+    EventKind.SUPPRESSED: STATES[RecipientState.SUPPRESSED],
+    EventKind.COMPLAINED: COMPLAINED,
+    EventKind.UNSUBSCRIBED: UNSUBSCRIBED,
+    EventKind.HELD: STATES[RecipientState.HELD],
+    EventKind.CANCELLED: STATES[RecipientState.CANCELLED],
+}
+
+# Read after "Their words": at which step the reply came.
+PHASES: dict[Phase, Text] = {
+    Phase.ROUTING: _("at look-up"),
+    Phase.CONNECT: _("at connecting"),
+    Phase.HELO: _("at greeting"),
+    Phase.STARTTLS: _("at encryption"),
+    Phase.AUTH: _("at signing in"),
+    Phase.MAIL: _("at the reverse-path"),
+    Phase.RCPT: _("at the recipient"),
+    Phase.DATA: _("before the content"),
+    Phase.EOD: _("after the content"),
+    Phase.QUIT: _("at leaving"),
+}
+
+ORIGINS: dict[Origin, Text] = {
+    Origin.PEER: _("The receiving server"),
+    Origin.NETWORK: _("Network"),
+    Origin.DNS: _("DNS"),
+    Origin.TLS: _("TLS"),
+    Origin.OWN: _("relayweb"),
+}
+
+ROLES: dict[Role, Text] = {
+    Role.OWNER: _("Owner"),
+    Role.ADMIN: _("Admin"),
+    Role.DEVELOPER: _("Developer"),
+    Role.ANALYST: _("Analyst"),
+}
+
+STREAM_KINDS: dict[str, Text] = {"transactional": _("notices"), "bulk": _("bulk")}
+
+# Groups that are no receiving system; all others go by their own title.
+GROUPS: dict[str, Text] = {
+    "unrouted": _("Not looked up yet"),
+    "unreachable": _("No host found"),
+}
+
+# ---------------------------------------------------------------- refused at the door
+
+
+@dataclass(frozen=True, slots=True)
+class RejectionWords:
+    what: Text
+    remedy: Text
+
+
+_OURS = RejectionWords(_("A passing fault of ours."), _("Nothing to do: your side tries again ({reference})."))
+_DIALOGUE = RejectionWords(
+    _("The conversation did not follow SMTP."),
+    _("Give the code and the reference to whoever looks after the program that sends."),
+)
+_HEADERS = RejectionWords(
+    _("The header section does not follow the standard."),
+    _("Have it send each of From, Date, Subject and Message-ID once, and no bare line endings."),
+)
+_TLS = RejectionWords(_("Signed in before encryption."), _("Choose STARTTLS (587) or TLS (465)."))
+_PASSWORD = RejectionWords(
+    _("Wrong user name or password."), _("Look for copied spaces, and whether it is revoked or expired.")
+)
+_LIMIT = RejectionWords(
+    _("The limit for this period is reached."), _("Nothing is lost as long as your side tries again.")
+)
+_TOO_MUCH = RejectionWords(_("Too much at once."), _("Open fewer connections and send again a little later."))
+
+# Keyed by the machine words of delivery.core.replies.
+REJECTIONS: dict[str, RejectionWords] = {
+    "authentication_failed": _PASSWORD,
+    "too_many_failures": _PASSWORD,
+    "credential_revoked": RejectionWords(
+        _("The credential has been revoked."), _("Issue a new one and enter it in the program that sends.")
+    ),
+    "encryption_required": _TLS,
+    "authentication_required": RejectionWords(
+        _("Nobody had signed in."), _("Switch on SMTP authentication in the program that sends.")
+    ),
+    "authentication_malformed": _DIALOGUE,
+    "authentication_cancelled": _DIALOGUE,
+    "author_not_verified": RejectionWords(
+        _("The author's domain “{domain}” is not verified."), _("Add it, or change the author.")
+    ),
+    "author_outside_credential": RejectionWords(
+        _("This credential is limited to another domain than “{domain}”."),
+        _("Change the author, or use another credential."),
+    ),
+    "onboarding_over": RejectionWords(
+        _("The onboarding domain serves until a domain of yours is verified."),
+        _("Send from a domain you have verified."),
+    ),
+    "sender_not_verified": RejectionWords(
+        _("The domain in the Sender field is not verified."), _("Add it, or remove the Sender field.")
+    ),
+    "reverse_path_not_verified": RejectionWords(
+        _("The domain of the reverse-path is not verified."), _("Use a reverse-path in a domain you have added.")
+    ),
+    "null_reverse_path": RejectionWords(
+        _("The reverse-path is empty."), _("From a mail server of yours, use a credential for mail servers.")
+    ),
+    "recipient_not_allowed": RejectionWords(
+        _("Until a domain is verified, mail goes to members' confirmed addresses only."),
+        _("Add a sending domain to write to everybody."),
+    ),
+    "relaying_denied": RejectionWords(
+        _("Nobody had signed in, and the recipient is not ours."),
+        _("Switch on SMTP authentication in the program that sends."),
+    ),
+    "unknown_recipient": RejectionWords(_("There is no such address here."), _("Check the recipient's address.")),
+    "from_not_single": RejectionWords(
+        _("From must appear once and hold one address."), _("Have the program write one From with one address.")
+    ),
+    "sender_malformed": _HEADERS,
+    "field_repeated": _HEADERS,
+    "header_malformed": _HEADERS,
+    "header_too_large": RejectionWords(
+        _("The header section is too large."), _("Send less in the header, for example fewer addresses in To and Cc.")
+    ),
+    "line_too_long": RejectionWords(
+        _("A line is over 998 bytes."), _("Have the body sent as base64 or quoted-printable.")
+    ),
+    "bare_line_ending": _HEADERS,
+    "nul_in_content": _HEADERS,
+    "smtputf8_required": RejectionWords(
+        _("An address holds characters that need SMTPUTF8."),
+        _("Use an address in ASCII, or a program that offers SMTPUTF8."),
+    ),
+    "too_large": RejectionWords(_("The mail is over the size limit."), _("Send less.")),
+    "mail_loop": RejectionWords(
+        _("The mail has passed too many servers."), _("Look for two forwarding rules that point at each other.")
+    ),
+    "too_many_recipients": RejectionWords(
+        _("Too many recipients in one mail."),
+        _("Nothing to do in most cases: mail servers send the rest in a second mail."),
+    ),
+    "bad_recipient": RejectionWords(_("The recipient's address is not valid."), _("Check the recipient's address.")),
+    "bad_reverse_path": RejectionWords(
+        _("The reverse-path is not a valid address."), _("Check the address mail is sent from.")
+    ),
+    "bad_parameter": _DIALOGUE,
+    "no_recipients": RejectionWords(
+        _("No recipient was accepted."), _("See the rejections of the recipients before it.")
+    ),
+    "syntax": _DIALOGUE,
+    "sequence": _DIALOGUE,
+    "too_many_errors": _DIALOGUE,
+    "timeout": RejectionWords(
+        _("Nothing came for too long."), _("See whether a firewall or virus scanner holds the connection up.")
+    ),
+    "tenant_suspended": RejectionWords(
+        _("Sending is paused for this tenant."), _("See the notices, or ask the operator.")
+    ),
+    "sending_too_fast": _LIMIT,
+    "quota": _LIMIT,
+    "too_many_connections": _TOO_MUCH,
+    "local_trouble": _OURS,
+    "storage_short": _OURS,
+    "shutting_down": _OURS,
+}
+
+
+# ---------------------------------------------------------------- filling in
+
+
+def fill(text: Text, **values: object) -> SafeString:
+    """The sentence with its placeholders filled in; values are escaped unless they are safe already.
+
+    "The receiving server" is capitalised where it begins a sentence; names of providers and hosts stay as they are.
+    """
+    sentence = str(text)
+    if sentence.startswith("{p}") and values.get("p") == (unnamed := provider_name("")):
+        values["p"] = unnamed[:1].upper() + unnamed[1:]
+    return format_html(sentence, **{"_": "", **values})
+
+
+def provider_name(title: str) -> str:
+    """How a sentence calls the receiving side."""
+    return title or gettext("the receiving server")
+
+
+def reason(word: str) -> Text:
+    return REASONS.get(word, word)
+
+
+def known(words: Mapping[ReplyClass, ClassWords], reply_class: str) -> ClassWords | None:
+    """Words for a class as it stands in the database; none for a class this version does not know, or for no class."""
+    try:
+        return words[ReplyClass(reply_class)]
+    except ValueError:
+        return None

@@ -1,0 +1,72 @@
+"""The figures for Prometheus: what waits is read from the database when asked, what happened is counted by each process.
+
+Processes count into files of PROMETHEUS_MULTIPROC_DIR (the supervisor sets it), which are added up here; without that
+folder only this process's own counts are shown.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from django.db import connection
+from prometheus_client import CONTENT_TYPE_LATEST as CONTENT_TYPE
+from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from delivery import history, partitions
+
+__all__ = ["CONTENT_TYPE", "exposition"]
+
+
+class _FromTheDatabase:
+    """Gauges whose truth stands in PostgreSQL. Labels are provider groups and nodes: bounded, and no tenant's business."""
+
+    def collect(self) -> Iterator[Metric]:
+        figures = history.queue_stats()
+        queue = GaugeMetricFamily(
+            "relayweb_queue_recipients", "Recipients that are not in a final state", labels=["provider", "state"]
+        )
+        for row in figures.by_provider:
+            for state in ("due", "claimed", "deferred", "held"):
+                queue.add_metric([row.provider, state], getattr(row, state))
+        yield queue
+        yield GaugeMetricFamily(
+            "relayweb_queue_oldest_age_seconds", "Age of the oldest open recipient", value=figures.oldest_age_s
+        )
+        workers = GaugeMetricFamily(
+            "relayweb_worker_heartbeat_age_seconds", "Time since a worker's heartbeat", labels=["slot", "part"]
+        )
+        strays = GaugeMetricFamily(
+            "relayweb_partition_stray_rows",
+            "Rows that found no partition of their day (at most 1000)",
+            labels=["table"],
+        )
+        snapshot = GaugeMetricFamily(
+            "relayweb_database_oldest_snapshot_seconds", "Age of the oldest transaction that keeps dead rows alive"
+        )
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT slot, part, extract(epoch FROM now() - heartbeat_at) FROM delivery_worker")
+            for slot, part, age in cursor.fetchall():
+                workers.add_metric([slot, part], float(age))
+            cursor.execute(
+                "SELECT coalesce(max(extract(epoch FROM now() - xact_start)), 0) FROM pg_stat_activity"
+                " WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid()"
+            )
+            snapshot.add_metric([], float(cursor.fetchone()[0]))
+        for table, count in partitions.strays().items():
+            strays.add_metric([table], count)
+        yield workers
+        yield strays
+        yield snapshot
+
+
+def exposition() -> bytes:
+    """Everything, in the text format. Raises the database's errors."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_FromTheDatabase())
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        MultiProcessCollector(registry)
+        return generate_latest(registry)
+    return generate_latest(registry) + generate_latest(REGISTRY)

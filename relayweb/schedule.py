@@ -1,0 +1,21 @@
+"""What beat asks for, and how often. Each task takes an advisory lock, so that a second beat does no harm.
+
+Nothing about mail depends on this: engines sweep and look by themselves. It is for what keeps the house in order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+
+HOUR = 3600.0
+MINUTE = 60.0
+
+SCHEDULE: dict[str, dict[str, Any]] = {
+    "domains are checked": {
+        "task": "delivery.check_domains",
+        "schedule": min(MINUTE, float(settings.DOMAIN_RECHECK_SECONDS)),
+    },
+    "partitions are made ahead": {"task": "delivery.make_partitions", "schedule": HOUR},
+}

@@ -1,0 +1,292 @@
+"""Django settings, read from the environment through relayweb.env.
+
+Delivery workers and gates load a shorter list of applications: neither needs pages, the API or sign-in, and what is not
+imported can neither be attacked nor slow a start.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from django.core.management.utils import get_random_secret_key
+
+from relayweb import env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# ---------------------------------------------------------------- which process, which profile
+PART = env.choice("PART", ("web", "gate", "worker", "housekeeping", "beat", "command"), "command")
+PROFILE = env.choice("PROFILE", ("development", "production"), "production")
+DEVELOPMENT = PROFILE == "development"
+TEST_PROFILE = env.flag("TEST_PROFILE", False)
+VAR = Path(env.text("VAR", str(BASE_DIR / "var"))).absolute()
+NODE = env.text("NODE", socket.gethostname().split(".")[0] or "node1")
+
+if os.environ.get("DATABASE_URL") and not os.environ.get("RELAY_DATABASE_URL"):
+    raise env.ConfigurationError("DATABASE_URL is not read; set RELAY_DATABASE_URL")
+
+DEBUG = False
+
+# ---------------------------------------------------------------- secrets
+SECRET_KEY = env.secret("SECRET_KEY", get_random_secret_key() if PART == "command" else None)
+SECRET_KEY_FALLBACKS = [key for key in env.secret("SECRET_KEY_FALLBACKS", "").split(",") if key]
+ENCRYPTION_KEYS = env.encryption_keys(env.secret("ENCRYPTION_KEYS", ""))
+METRICS_TOKEN = env.secret("METRICS_TOKEN", "")
+
+
+# ---------------------------------------------------------------- database
+def _database(url: str) -> dict[str, object]:
+    """postgresql://user:password@host:port/name?host=/socket/folder&… as Django wants it."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"postgres", "postgresql"}:
+        raise env.ConfigurationError("RELAY_DATABASE_URL must begin with postgresql://")
+    options = dict(parse_qsl(parts.query))
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": unquote(parts.path.lstrip("/")) or "relayweb",
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": options.pop("host", unquote(parts.hostname or "")),
+        "PORT": options.pop("port", str(parts.port or "")),
+        "CONN_MAX_AGE": None if PART == "web" else 0,
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {"connect_timeout": 5, "application_name": f"relayweb {PART}", **options},
+    }
+
+
+DATABASE_URL = env.secret("DATABASE_URL", "postgresql:///relayweb")
+DATABASES = {"default": _database(DATABASE_URL)}
+# Engines hold LISTEN connections and session locks, which a transaction pooler would break.
+DATABASE_DIRECT_URL = env.secret("DATABASE_DIRECT_URL", DATABASE_URL)
+DIRECT_DATABASE = _database(DATABASE_DIRECT_URL)
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# ---------------------------------------------------------------- broker and cache
+BROKER_URL = env.secret("BROKER_URL", "redis://127.0.0.1:6379/0")
+CACHE_URL = env.secret("CACHE_URL", "")
+CACHES = {
+    "default": (
+        {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": CACHE_URL}
+        if CACHE_URL
+        else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    ),
+    # Never away, and known to one process only: the fallback for counting sign-in tries.
+    "process": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "process"},
+}
+
+# ---------------------------------------------------------------- who we are
+HOSTNAME = env.text("HOSTNAME", "localhost.localdomain" if DEVELOPMENT else socket.getfqdn())
+HTTP_BIND = env.endpoints("HTTP_BIND", "127.0.0.1:8000")
+PUBLIC_URL = env.text("PUBLIC_URL", f"http://{HTTP_BIND[0]}" if DEVELOPMENT else f"https://{HOSTNAME}").rstrip("/")
+BOUNCE_DOMAIN = env.text("BOUNCE_DOMAIN", "bounce.relay.test" if DEVELOPMENT else f"bounce.{HOSTNAME}").lower()
+PLATFORM_DKIM_DOMAIN = env.text(
+    "PLATFORM_DKIM_DOMAIN", "dkim.relay.test" if DEVELOPMENT else f"dkim.{HOSTNAME}"
+).lower()
+ONBOARDING_DOMAIN = env.text(
+    "ONBOARDING_DOMAIN", "onboarding.relay.test" if DEVELOPMENT else f"onboarding.{HOSTNAME}"
+).lower()
+MAIL_FROM = env.text("MAIL_FROM", f"relayweb <no-reply@{'system.relay.test' if DEVELOPMENT else HOSTNAME}>")
+EMAIL_BACKEND = "relayweb.mail_backend.EmailBackend"
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = MAIL_FROM
+SIGNUP = env.choice("SIGNUP", ("open", "approval", "invitation"), "invitation")
+
+_public = urlsplit(PUBLIC_URL)
+if _public.scheme not in {"http", "https"} or not _public.hostname:
+    raise env.ConfigurationError("RELAY_PUBLIC_URL must read https://host")
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", _public.hostname + (",localhost,127.0.0.1,[::1]" if DEVELOPMENT else ""))
+CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS", f"{_public.scheme}://{_public.netloc}")
+TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES")
+
+# ---------------------------------------------------------------- SMTP in
+SUBMISSION_BIND = env.endpoints("SUBMISSION_BIND", "127.0.0.1:2587")
+SUBMISSIONS_BIND = env.endpoints("SUBMISSIONS_BIND", "127.0.0.1:2465")
+RETURNS_BIND = env.endpoints("RETURNS_BIND", "127.0.0.1:2525")
+TLS_CERT = env.text("TLS_CERT", "")
+TLS_KEY = env.text("TLS_KEY", "")
+MAX_MESSAGE_BYTES = env.integer("MAX_MESSAGE_BYTES", 26_214_400, minimum=1024)
+MAX_RECIPIENTS = env.integer("MAX_RECIPIENTS", 1000, minimum=1)
+MAX_HOPS = env.integer("MAX_HOPS", 50, minimum=1)
+# Of each gate process; what they mean stands in smtpgate/limits.py.
+GATE_CONNECTIONS = env.integer("GATE_CONNECTIONS", 2000, minimum=1)
+GATE_CONNECTIONS_PER_ADDRESS = env.integer("GATE_CONNECTIONS_PER_ADDRESS", 50, minimum=1)
+GATE_COMMANDS_PER_SESSION = env.integer("GATE_COMMANDS_PER_SESSION", 100_000, minimum=10)
+GATE_IDLE_COMMANDS = env.integer("GATE_IDLE_COMMANDS", 100, minimum=5)
+GATE_ERRORS = env.integer("GATE_ERRORS", 20, minimum=1)
+GATE_COMMAND_SECONDS = env.seconds("GATE_COMMAND_SECONDS", 300)
+GATE_STRESS_COMMAND_SECONDS = env.seconds("GATE_STRESS_COMMAND_SECONDS", 10)
+GATE_UNPRODUCTIVE_SECONDS = env.seconds("GATE_UNPRODUCTIVE_SECONDS", 600)
+GATE_DATA_SECONDS = env.seconds("GATE_DATA_SECONDS", 120)
+GATE_DATA_BYTES_PER_SECOND = env.integer("GATE_DATA_BYTES_PER_SECOND", 500, minimum=1)
+GATE_CONTENT_MEMORY_BYTES = env.integer("GATE_CONTENT_MEMORY_BYTES", 268_435_456, minimum=1024)
+GATE_TLS_HANDSHAKES = env.integer("GATE_TLS_HANDSHAKES", 200, minimum=1)
+GATE_TLS_HANDSHAKE_SECONDS = env.seconds("GATE_TLS_HANDSHAKE_SECONDS", 30)
+GATE_LOGIN_FAILURES = env.integer("GATE_LOGIN_FAILURES", 5, minimum=1, maximum=5)
+GATE_LOGIN_FAILURES_PER_ADDRESS = env.integer("GATE_LOGIN_FAILURES_PER_ADDRESS", 30, minimum=1)
+GATE_LOGIN_WINDOW_SECONDS = env.seconds("GATE_LOGIN_WINDOW_SECONDS", 600)
+GATE_LOGIN_DELAY_SECONDS = env.seconds("GATE_LOGIN_DELAY_SECONDS", 0.5, minimum=0)
+GATE_LOGIN_DELAY_MAXIMUM_SECONDS = env.seconds("GATE_LOGIN_DELAY_MAXIMUM_SECONDS", 8, minimum=0)
+GATE_DRAIN_SECONDS = env.seconds("GATE_DRAIN_SECONDS", 20)
+
+# ---------------------------------------------------------------- SMTP out
+SMTP_TIMEOUTS = env.text("SMTP_TIMEOUTS", "connect=30,banner=300,command=300,data=120,dot=600")
+RETRY_SCHEDULE = env.text("RETRY_SCHEDULE", "")
+QUEUE_LIFETIME_SECONDS = env.integer("QUEUE_LIFETIME_SECONDS", 0)  # 0: each stream's own
+LEASE_SECONDS = env.seconds("LEASE_SECONDS", 15, minimum=1)
+SWEEP_SECONDS = env.seconds("SWEEP_SECONDS", 2)
+DOMAIN_RECHECK_SECONDS = env.integer("DOMAIN_RECHECK_SECONDS", 86_400, minimum=1)
+DNS = env.endpoint("DNS")
+# The name servers on this machine validate DNSSEC, and say so truly; of others nobody knows who answered on the way.
+DNS_VALIDATES = env.flag("DNS_VALIDATES", False)
+if DNS_VALIDATES and DNS is not None and not env.is_loopback(DNS):
+    raise env.ConfigurationError("RELAY_DNS_VALIDATES needs a name server on a loopback address in RELAY_DNS")
+MTA_STS = env.flag("MTA_STS", True)
+DANE = env.choice("DANE", ("auto", "off"), "auto")  # auto: where answers of the DNS are validated
+
+# Knobs that would be dangerous on a real relay work only where the test profile is switched on; readiness shows it.
+OUTBOUND_PORT = env.integer("OUTBOUND_PORT", 25, minimum=1, maximum=65535) if TEST_PROFILE else 25
+ALLOW_DESTINATIONS = env.networks("ALLOW_DESTINATIONS") if TEST_PROFILE else []
+CA_FILE = env.text("CA_FILE", "") if TEST_PROFILE else ""
+MTA_STS_PORT = env.integer("MTA_STS_PORT", 443, minimum=1, maximum=65535) if TEST_PROFILE else 443
+DNS_TRUST_AD = env.flag("DNS_TRUST_AD", False) if TEST_PROFILE else False
+if not TEST_PROFILE:
+    for _name in ("OUTBOUND_PORT", "ALLOW_DESTINATIONS", "CA_FILE", "MTA_STS_PORT", "DNS_TRUST_AD"):
+        if os.environ.get(f"RELAY_{_name}"):
+            raise env.ConfigurationError(f"RELAY_{_name} works only with RELAY_TEST_PROFILE=1")
+
+# ---------------------------------------------------------------- Django
+INSTALLED_APPS = [
+    "django.contrib.contenttypes",
+    "django.contrib.auth",
+    "django.contrib.postgres",
+    "accounts",
+    "delivery",
+    "smtpgate",
+]
+if PART not in {"gate", "worker"}:
+    INSTALLED_APPS += [
+        "django.contrib.sessions",
+        "django.contrib.messages",
+        "django.contrib.staticfiles",
+        "csp",
+        "relayweb",
+    ]
+
+AUTH_USER_MODEL = "accounts.User"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+]
+ROOT_URLCONF = "relayweb.urls"
+WSGI_APPLICATION = "relayweb.wsgi.application"
+
+# ---- console: pages, sessions, languages, security headers (relayweb.console)
+SERVICE_NAME = env.text("SERVICE_NAME", "relayweb")
+if CACHE_URL and PART == "web":
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    # A cache that is away must cost a page nothing: one try, given up after a second.
+    _patience = {"socket_timeout": 1, "socket_connect_timeout": 1, "retry": Retry(NoBackoff(), 0)}
+    CACHES["default"]["OPTIONS"] = _patience  # type: ignore[assignment]
+_is_https = _public.scheme == "https"
+MIDDLEWARE = [
+    "relayweb.middleware.ClientAddress",  # first: what follows reads the peer's address and scheme
+    "relayweb.middleware.Reference",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "relayweb.middleware.Clock",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "relayweb.middleware.DatabaseAway",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "OPTIONS": {
+            "context_processors": ["django.template.context_processors.request", "relayweb.console.context.console"],
+            "builtins": ["relayweb.templatetags.console", "django.templatetags.i18n", "django.templatetags.static"],
+            "loaders": [
+                ("django.template.loaders.cached.Loader", ["django.template.loaders.filesystem.Loader"]),
+            ],
+        },
+    }
+]
+FORM_RENDERER = "django.forms.renderers.DjangoTemplates"
+
+# Collected, hashed and compressed at start where that has been done (script/server does), else read where they are.
+STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+_is_collected = PART == "web" and (VAR / "static" / "staticfiles.json").exists()
+STATIC_ROOT = VAR / "static" if _is_collected or PART == "command" else None
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+    "staticfiles": {
+        "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        if _is_collected or PART == "command"
+        else "django.contrib.staticfiles.storage.StaticFilesStorage"
+    },
+}
+WHITENOISE_USE_FINDERS = not _is_collected
+WHITENOISE_AUTOREFRESH = False
+
+SESSION_COOKIE_NAME = "__Host-relay_session" if _is_https else "relay_session"
+SESSION_COOKIE_SECURE = _is_https
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_NAME = "__Host-relay_csrf" if _is_https else "relay_csrf"
+CSRF_COOKIE_SECURE = _is_https
+CSRF_COOKIE_HTTPONLY = True
+CSRF_COOKIE_SAMESITE = "Lax"
+CSRF_FAILURE_VIEW = "relayweb.console.errors.form_too_old"
+LANGUAGE_COOKIE_NAME = "relay_language"
+LANGUAGE_COOKIE_AGE = 31_536_000
+LANGUAGE_COOKIE_SECURE = _is_https
+LANGUAGE_COOKIE_HTTPONLY = True
+LANGUAGE_COOKIE_SAMESITE = "Lax"
+LOGIN_URL = "sign-in"
+LOGIN_REDIRECT_URL = "/"
+
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"  # filters in addresses of pages may hold mailboxes
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+SECURE_HSTS_SECONDS = 0 if DEVELOPMENT or not _is_https else 31_536_000
+SECURE_HSTS_INCLUDE_SUBDOMAINS = False  # the operator's other hosts are not ours to decide about
+X_FRAME_OPTIONS = "DENY"
+# Redirecting to https is the proxy's work; the other two belong to a whole domain, which may have other hosts.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W008", "security.W021"]
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "font-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "frame-src": ["'self'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+        "base-uri": ["'none'"],
+    }
+}
+# ---- end of console
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("ja", "日本語"), ("en", "English")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = env.text("TIME_ZONE", "UTC")
+
+LOG_LEVEL = env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), "INFO")
+LOGGING_CONFIG = "relayweb.processes.logs.configure"
+LOGGING = {"level": LOG_LEVEL}

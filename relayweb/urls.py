@@ -1,0 +1,43 @@
+"""Every path of the web process that has a page. Health and figures answer before Django (relayweb.wsgi)."""
+
+from __future__ import annotations
+
+from django.urls import URLPattern, URLResolver, include, path
+
+from relayweb.console import errors, message, messages, preferences, rejections, signin, tenants
+from relayweb.console.admin import health
+
+tenant_pages: list[URLPattern | URLResolver] = [
+    path("", tenants.overview, name="overview"),
+    path("messages/", messages.log, name="messages"),
+    path("messages/live/", messages.live_summary, name="messages-live"),
+    path("messages/rows/live/", messages.live_rows, name="messages-rows-live"),
+    path("messages/<uuid:message_id>/", message.page, name="message"),
+    path("messages/<uuid:message_id>/live/", message.live, name="message-live"),
+    path("messages/<uuid:message_id>/html/", message.html_part, name="message-html"),
+    path("messages/<uuid:message_id>/eml/", message.original, name="message-eml"),
+    path("rejections/", rejections.rejections, name="rejections"),
+]
+
+operator_pages: list[URLPattern | URLResolver] = [
+    path("", health.health_page, name="operator-health"),
+    path("live/", health.live, name="operator-health-live"),
+]
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", tenants.home, name="home"),
+    path("accounts/login/", signin.sign_in, name="sign-in"),
+    path("accounts/logout/", signin.sign_out, name="sign-out"),
+    path("welcome/<str:token>/", signin.welcome, name="welcome"),
+    path("me/language/", preferences.choose_language, name="language"),
+    path("me/theme/", preferences.choose_theme, name="theme"),
+    path("me/clock/", preferences.choose_clock, name="clock"),
+    path("tenants/", tenants.choose, name="tenants"),
+    path("t/<slug:slug>/", include(tenant_pages)),
+    path("operator/", include(operator_pages)),
+]
+
+handler400 = errors.bad_request
+handler403 = errors.forbidden
+handler404 = errors.not_found
+handler500 = errors.fault
