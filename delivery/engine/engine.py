@@ -1,0 +1,325 @@
+"""The engine: wires the parts, listens for the doorbell, keeps leases alive, and drains when it is told to stop.
+
+It needs PostgreSQL and nothing else. While the database is away it waits and tries again; attempts in flight end before
+their final dot, since no mark can be written. Everything else that can go wrong is local to a path or a conversation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import structlog
+from django.conf import settings
+from psycopg_pool import PoolTimeout
+
+from accounts import database
+from delivery.engine import driver, ownership, recovery
+from delivery.engine.committer import Release
+from delivery.engine.lanes import LaneBoard
+from delivery.engine.ownership import PathRow, Source, WorkerIdentity
+from delivery.engine.path import OwnedPath
+from delivery.engine.router import Router
+from delivery.engine.services import Services
+from delivery.models.provider import GroupKind
+from delivery.queue import claim, wake
+from delivery.queue.claim import DueLane, OldClaim
+from delivery.shaping.providers import default_limits
+from delivery.transport.pool import ConnectionPool
+
+log = structlog.get_logger(__name__)
+
+Connection = psycopg.AsyncConnection[Any]
+
+# Without any doorbell, due lanes are looked for this often.
+_POLL_S = 1.0
+# Doorbells that ring while we are busy are answered together; looking takes at most a quarter of the time.
+_LEAST_BETWEEN_TICKS_S = 0.01
+_REST_PER_TICK = 3.0
+# A path with nothing to do is kept this long, so that its connections and its lease serve the next mail.
+_KEPT_IDLE_S = 60.0
+_DRAIN_S = 25.0
+_RECONNECT_S = 0.5
+# When the database comes back all leases may have run out; whoever lives renews his before anybody takes them for dead.
+_GRACE_S = 2.0
+
+
+class Engine:
+    def __init__(self, me: WorkerIdentity) -> None:
+        self._me = me
+        self._lease = timedelta(seconds=settings.LEASE_SECONDS)
+        self._pool = database.pool(max_size=6, min_size=2, name=f"engine {me.slot}")
+        self._services = Services(me, self._pool, ring=self.ring)
+        self._router = Router(self._services)
+        self._board = LaneBoard()
+        self._paths: dict[int, OwnedPath] = {}
+        self._path_ids: dict[tuple[UUID, int], int] = {}
+        self._sources: list[Source] = []
+        self._slots: frozenset[str] = frozenset()
+        self._doorbell = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._is_draining = False
+        self._grace_until = 0.0
+
+    def ring(self) -> None:
+        """Look for due lanes now. To be called on the engine's loop."""
+        self._doorbell.set()
+
+    def stop(self) -> None:
+        """Begin to drain; ``run`` returns when that is done. To be called on the engine's loop."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        await self._pool.open(wait=False)
+        self._services.committer.start()
+        tasks = [
+            asyncio.create_task(self._keep(name, body), name=f"engine-{name}")
+            for name, body in (("lanes", self._follow_lanes), ("leases", self._keep_leases), ("sweep", self._sweep))
+        ]
+        log.info("engine_started", worker=self._me.slot, incarnation=str(self._me.incarnation))
+        await self._stopping.wait()
+        await self._drain()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._leave()
+        log.info("engine_stopped", worker=self._me.slot)
+
+    async def _keep(self, name: str, body: Any) -> None:
+        """Run a duty on a connection of its own, again and again, whatever happens to it: a duty never ends by itself."""
+        while True:
+            try:
+                connection = await database.connect()
+                try:
+                    await body(connection)
+                finally:
+                    with suppress(psycopg.Error, OSError):
+                        await connection.close()
+            except (psycopg.Error, PoolTimeout, OSError, LookupError) as error:
+                log.warning("engine_waits_for_the_database", duty=name, error=str(error))
+            except Exception:
+                log.exception("engine_duty_broke", duty=name)
+            await asyncio.sleep(_RECONNECT_S)
+
+    # ---------------------------------------------------------------- what is due
+
+    async def _follow_lanes(self, connection: Connection) -> None:
+        for channel in (wake.LANES, wake.ROUTES, wake.PATHS):
+            await connection.execute(f"LISTEN {channel}")
+        self._grace_until = time.monotonic() + _GRACE_S
+        listener = asyncio.create_task(self._listen(connection))
+        try:
+            async with self._pool.connection() as first:
+                await recovery.free_predecessor(first, slot=self._me.slot, incarnation=self._me.incarnation)
+                await self._refresh_world(first)
+            while not listener.done():
+                self._doorbell.clear()
+                began = time.monotonic()
+                async with self._pool.connection() as working:
+                    wait_s = await self._tick(working)
+                ended = time.monotonic()
+                rested = ended + max(_LEAST_BETWEEN_TICKS_S, _REST_PER_TICK * (ended - began))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await self._doorbell.wait()
+                await asyncio.sleep(rested - time.monotonic())
+            await listener
+        finally:
+            listener.cancel()
+
+    async def _listen(self, connection: Connection) -> None:
+        async for notification in connection.notifies():
+            if notification.channel == wake.ROUTES:
+                async with self._pool.connection() as working:
+                    await self._services.refresh_routes(working)
+            elif notification.channel == wake.PATHS:
+                async with self._pool.connection() as working:
+                    await self._refresh_world(working)
+            self._doorbell.set()
+
+    async def _tick(self, connection: Connection) -> float:
+        """Look at what is due, take the paths for it, wake their drivers; returns how long there is nothing to look for."""
+        if self._is_draining:
+            return _POLL_S
+        due = await claim.due_lanes(connection)
+        self._router.look_up([lane.id for lane in due if lane.group_kind == GroupKind.UNROUTED])
+        routed = [lane for lane in due if lane.group_kind != GroupKind.UNROUTED]
+        self._board.replace(routed)
+        await self._take_paths(connection, routed)
+        for path in self._paths.values():
+            if self._board.has_work(*path.key, path.source.id):
+                path.wake.set()
+        next_due_s = await claim.seconds_to_next_due(connection)
+        return _POLL_S if next_due_s is None else min(_POLL_S, max(next_due_s, 0.0) + 0.001)
+
+    async def _take_paths(self, connection: Connection, lanes: Iterable[DueLane]) -> None:
+        by_pool: dict[UUID, list[Source]] = {}
+        for source in self._sources:
+            by_pool.setdefault(source.pool_id, []).append(source)
+        sources = {source.id: source for source in self._sources}
+        pairs = {
+            (source.id, lane.group_id)
+            for lane in lanes
+            for source in by_pool.get(lane.pool_id, ())
+            if lane.pinned_source_id is None or lane.pinned_source_id == source.id
+        }
+        unknown = pairs - self._path_ids.keys()
+        if unknown:
+            self._path_ids.update(await ownership.path_ids(connection, unknown))
+        wanted = [
+            path_id for pair in pairs if (path_id := self._path_ids[pair]) not in self._paths and self._is_mine(path_id)
+        ]
+        if wanted:
+            takes_expired = time.monotonic() >= self._grace_until
+            acquired = await ownership.acquire(
+                connection, self._me, wanted, lease=self._lease, takes_expired=takes_expired
+            )
+            for row in acquired:
+                self._start_path(row, sources[row.source_id])
+
+    def _is_mine(self, path_id: int) -> bool:
+        return ownership.owner_of(path_id, self._slots | {self._me.slot}) == self._me.slot
+
+    def _start_path(self, row: PathRow, source: Source) -> None:
+        limits = default_limits(row.group_key, row.group_kind).overridden(row.group_limits)
+        route = self._services.routes.of_group(row.group_id)
+        if route is not None and route.connections:
+            limits = limits.overridden({"connections": route.connections})
+        path = OwnedPath(
+            row=row,
+            source=source,
+            limits=limits,
+            connections=ConnectionPool(
+                source_address=source.address,
+                ehlo_name=source.ehlo_name,
+                timeouts=self._services.timeouts,
+                broken_tls=self._services.broken_tls,
+                max_messages=limits.messages_per_connection,
+                max_connections=limits.connections,
+            ),
+            idle_since=time.monotonic(),
+        )
+        path.driver = asyncio.create_task(driver.drive(path, self._board, self._services), name=f"path {row.id}")
+        self._paths[row.id] = path
+        log.debug("path_taken", path=row.id, group=row.group_key, fence=row.fence)
+
+    # ---------------------------------------------------------------- leases
+
+    async def _keep_leases(self, connection: Connection) -> None:
+        while True:
+            await self._refresh_world(connection)
+            await self._tidy_paths(connection)
+            await asyncio.sleep(self._lease.total_seconds() / 3)
+
+    async def _refresh_world(self, connection: Connection) -> None:
+        await ownership.beat(connection, self._me, is_draining=self._is_draining, figures=self._figures())
+        self._slots = await ownership.live_slots(connection, node=self._me.node, lease=self._lease)
+        self._sources = await ownership.usable_sources(connection, node=self._me.node)
+        await self._services.refresh_routes(connection)
+        # Only these: a path that is taken while we ask is not among the answers, and not lost.
+        paths = dict(self._paths)
+        held = await ownership.renew(connection, self._me, list(paths), lease=self._lease)
+        for path_id, path in paths.items():
+            if held.get(path_id) != path.row.fence and self._paths.get(path_id) is path:
+                self._lose(path)
+        await self._release_strays(connection)
+
+    def _lose(self, path: OwnedPath) -> None:
+        """Somebody else drives it now. What has not reached its dot must not; what has will find its fence gone."""
+        log.warning("path_lost", path=path.row.id, group=path.row.group_key, in_flight=len(path.in_flight))
+        path.is_leaving = True
+        for conversation in list(path.conversations.values()):
+            conversation.withdraw()
+        self._drop(path)
+
+    def _drop(self, path: OwnedPath) -> None:
+        self._paths.pop(path.row.id, None)
+        if path.driver is not None:
+            path.driver.cancel()
+        asyncio.create_task(path.connections.close_all())  # noqa: RUF006 - the pool keeps its own references
+
+    async def _tidy_paths(self, connection: Connection) -> None:
+        """Hand over what belongs to others by now, and what has had nothing to do for a while."""
+        usable = {source.id for source in self._sources}
+        for path in list(self._paths.values()):
+            path.is_leaving = self._is_draining or not self._is_mine(path.row.id) or path.source.id not in usable
+            has_been_idle = path.idle_since is not None and time.monotonic() - path.idle_since > _KEPT_IDLE_S
+            if path.is_at_rest and (path.is_leaving or has_been_idle) and self._paths.get(path.row.id) is path:
+                self._drop(path)
+                await ownership.give_up(connection, self._me, [path.row.id])
+                self._doorbell.set()
+
+    async def _release_strays(self, connection: Connection) -> None:
+        """What is claimed in our name and nobody here has in hand: after lost connections, or a fault of ours."""
+        strays = [old for old in await claim.old_claims(connection, list(self._paths)) if self._is_stray(old)]
+        for old in strays:
+            log.warning(
+                "stray_claim",
+                recipient=str(old.entry.recipient_id),
+                message=str(old.entry.message_id),
+                is_marked=old.is_marked,
+            )
+        marked = [old for old in strays if old.is_marked]
+        if marked:
+            await recovery.free_marked(connection, marked)
+        for old in strays:
+            if not old.is_marked:
+                await self._services.committer.release(Release(old.entry, old.path_id, old.fence))
+
+    def _is_stray(self, old: OldClaim) -> bool:
+        path = self._paths.get(old.path_id)
+        return path is not None and old.fence == path.row.fence and old.entry.recipient_id not in path.claimed
+
+    def _figures(self) -> dict[str, Any]:
+        return {
+            "paths": len(self._paths),
+            "in_flight": sum(len(path.in_flight) for path in self._paths.values()),
+            "connections": sum(path.connections.connections for path in self._paths.values()),
+        }
+
+    # ---------------------------------------------------------------- sweeping
+
+    async def _sweep(self, connection: Connection) -> None:
+        while True:
+            await asyncio.sleep(settings.SWEEP_SECONDS)
+            await recovery.sweep(connection)
+
+    # ---------------------------------------------------------------- stopping
+
+    async def _drain(self) -> None:
+        """No new claims; what has not reached its final dot is given back, what has gets its answer or 25 seconds."""
+        self._is_draining = True
+        deadline = time.monotonic() + _DRAIN_S
+        given_back = awaited = 0
+        for path in self._paths.values():
+            path.is_leaving = True
+            for conversation in list(path.conversations.values()):
+                if conversation.withdraw():
+                    given_back += 1
+                else:
+                    awaited += 1
+        log.info("engine_draining", given_back=given_back, awaited=awaited)
+        # A claim that is under way just now gives back what it gets.
+        while not all(path.is_at_rest for path in self._paths.values()) and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+
+    async def _leave(self) -> None:
+        for path in list(self._paths.values()):
+            if path.driver is not None:
+                path.driver.cancel()
+        self._router.stop()
+        await self._services.committer.stop(drain_s=5)
+        await asyncio.gather(*(path.connections.close_all() for path in self._paths.values()), return_exceptions=True)
+        with suppress(psycopg.Error, PoolTimeout, OSError):
+            async with self._pool.connection(timeout=2) as connection:
+                # What is still in flight past its dot is recorded as ambiguous, by ourselves, before we go.
+                await ownership.leave(connection, self._me, list(self._paths))
+                await ownership.sign_off(connection, self._me)
+                await connection.execute(wake.RING, [wake.LANES])
+        await self._pool.close(timeout=2)

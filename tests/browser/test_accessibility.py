@@ -1,0 +1,111 @@
+"""axe-core finds nothing, nothing is cut off, and Japanese is set as Japanese: every page, language, theme and width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from accounts import people
+from tests.support.journeys import EXAMPLES, Cast, Fate, Try, write_examples, write_message, write_rejections
+
+AXE = (Path(__file__).parent / "vendor" / "axe-4.14.1.min.js").read_text(encoding="utf-8")
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+RUN_AXE = """async (tags) => {
+  const found = await axe.run(document, { runOnly: { type: "tag", values: tags } });
+  const said = (node) => node.html.slice(0, 160) + " " + node.any.map((check) => check.message);
+  return found.violations.map((violation) => `${violation.id}: ${violation.nodes.map(said).join(" | ")}`);
+}"""
+SPACED_SLANTED_UPPER_CASED = """[...document.querySelectorAll("body *")].filter((element) => {
+  const style = getComputedStyle(element);
+  return !element.closest("svg") && (style.letterSpacing !== "normal" || style.fontStyle !== "normal"
+    || style.textTransform !== "none");
+}).map((element) => element.outerHTML.slice(0, 120))"""
+TOO_SMALL_FOR_A_THUMB = """
+[...document.querySelectorAll("button, .btn, select, input:not([type=hidden], [type=checkbox]), .rw-nav a")]
+  .filter((element) => { const box = element.getBoundingClientRect(); return box.width && box.height < 43.5; })
+  .map((element) => element.outerHTML.slice(0, 120))"""
+IS_WIDER_THAN_THE_WINDOW = "document.documentElement.scrollWidth > innerWidth"
+ODD = Fate(
+    address=f"{'a' * 64}@{'b' * 60}.{'c' * 60}.example",
+    state="bounced",
+    tries=(Try(reply="550 5.7.1 " + "x" * 900 + " <svg onload=alert(1)>", reply_class="policy"),),
+)
+
+
+@pytest.fixture
+def pages(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]]:
+    write_examples(cast.acme)
+    write_rejections(cast.acme)
+    message = write_message(cast.acme, *EXAMPLES, ODD, subject="😀 \u202eright to left " + "長い件名" * 80)
+    path = f"/t/acme/messages/{message.id}/"
+
+    def visit(window: Any) -> Iterator[tuple[str, Any]]:
+        link = people.one_time_link(cast.bob)
+        welcome = "/" + link.split("/", 3)[3]
+        for name, address in (("sign in", "/accounts/login/"), ("dead link", "/welcome/nothing/"), ("link", welcome)):
+            yield name, window.open(address)
+        page = window.open("/accounts/login/")
+        page.fill("#email", "nobody@acme.example")
+        page.fill("#password", "wrong")
+        page.click("button.btn-primary")
+        page.wait_for_selector("#refusal")
+        yield "sign in, refused", page
+        window.sign_in("alice@acme.example")
+        for name, address in (
+            ("log", "/t/acme/messages/"),
+            ("log, narrowed", "/t/acme/messages/?state=bounced&class=policy&recipient=example"),
+            ("log, nothing", "/t/acme/messages/?recipient=zzz"),
+            ("headers", f"{path}?view=headers"),
+            ("preview", f"{path}?view=preview"),
+            ("identifiers", f"{path}?view=identifiers"),
+            ("rejections", "/t/acme/rejections/"),
+            ("tenants", "/tenants/"),
+            ("not found", "/t/acme/nowhere/"),
+        ):
+            yield name, window.open(address)
+        page = window.open("/t/acme/messages/")
+        page.click("details.rw-pick summary")
+        yield "log, menu open", page
+        page = window.open(path)
+        page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true; })")
+        yield "message", page
+        window.context.clear_cookies()
+        window.sign_in("charlie@globex.example")
+        yield "log, unused", window.open("/t/globex/messages/")
+        window.context.clear_cookies()
+        window.sign_in("olivia@relay.example")
+        yield "operator", window.open("/operator/")
+
+    return visit
+
+
+# Every pair of language, theme and width.
+@pytest.mark.parametrize(
+    ("language", "theme", "width"),
+    [("en", "light", 360), ("en", "dark", 1280), ("ja", "light", 1280), ("ja", "dark", 360)],
+)
+def test_every_page_is_accessible(language: str, theme: str, width: int, pages: Any, window: Any) -> None:
+    problems = []
+    for name, page in pages(window(language, theme, width)):
+        page.evaluate(AXE)
+        problems += [f"{name}: {problem}" for problem in page.evaluate(RUN_AXE, TAGS)]
+        if page.evaluate(IS_WIDER_THAN_THE_WINDOW):
+            problems.append(f"{name}: scrolls sideways")
+        if page.locator("h1").count() != 1:
+            problems.append(f"{name}: not one h1")
+        if page.locator("html").get_attribute("lang") != language:
+            problems.append(f"{name}: wrong language")
+        if language == "ja":
+            problems += [f"{name}: not set as Japanese: {odd}" for odd in page.evaluate(SPACED_SLANTED_UPPER_CASED)]
+        if width == 360:
+            problems += [f"{name}: too small: {small}" for small in page.evaluate(TOO_SMALL_FOR_A_THUMB)]
+            # 1280 px at 400 % leave 320 px.
+            page.set_viewport_size({"width": 320, "height": 256})
+            if page.evaluate(IS_WIDER_THAN_THE_WINDOW):
+                problems.append(f"{name}: scrolls sideways at 400 %")
+            page.set_viewport_size({"width": 360, "height": 740})
+
+    assert problems == []

@@ -1,0 +1,56 @@
+"""The cast, signed in where a test asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+from django.core.cache import caches
+from django.test import Client
+
+from relayweb.processes.catalogues import compile_outdated
+
+if TYPE_CHECKING:  # a conftest is read before Django is set up
+    from accounts.models import User
+    from tests.support.journeys import Cast
+
+SignedIn = Callable[..., Client]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _catalogues() -> None:
+    compile_outdated()
+
+
+@pytest.fixture(autouse=True)
+def _no_tries_counted() -> None:
+    for name in ("default", "process"):
+        caches[name].clear()
+
+
+@pytest.fixture
+def cast(db: None) -> Cast:
+    from tests.support.journeys import make_cast
+
+    return make_cast()
+
+
+@pytest.fixture
+def signed_in() -> SignedIn:
+    def sign_in(person: User, *, language: str = "en") -> Client:
+        client = Client(headers={"accept-language": language})
+        client.force_login(person)
+        return client
+
+    return sign_in
+
+
+@pytest.fixture
+def alice(cast: Cast, signed_in: SignedIn) -> Client:
+    return signed_in(cast.alice)
+
+
+@pytest.fixture
+def charlie(cast: Cast, signed_in: SignedIn) -> Client:
+    return signed_in(cast.charlie)

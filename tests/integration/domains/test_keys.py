@@ -1,0 +1,153 @@
+"""DKIM keys of a domain: two of them, sealed, and only one signs: one that verifiers can find."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+
+from accounts import sealing
+from accounts.audit import Actor
+from accounts.models import Tenant
+from delivery import domains, keys
+from delivery.core.content import read_header_section
+from delivery.models import DkimKey, SendingDomain
+from delivery.transport.signing import DkimSigner, body_hash, public_record
+from tests.support.dns_server import FakeDns
+
+
+def _states(domain: SendingDomain) -> dict[str, str]:
+    return dict(DkimKey.objects.filter(domain=domain).values_list("selector", "state"))
+
+
+def _publish(name_server: FakeDns, domain: SendingDomain, *selectors: str) -> None:
+    """Ownership, and these keys by the CNAME, as a customer would set them."""
+    wanted = domains.wanted_of(domain)
+    name_server.records[wanted.ownership_name] = {"TXT": [f'"{wanted.ownership_value}"']}
+    for key in wanted.keys:
+        halves = " ".join(f'"{key.public_record[start : start + 200]}"' for start in range(0, 600, 200))
+        name_server.records[key.target] = {"TXT": [halves]}
+        name_server.records.pop(key.name_at(domain.name), None)
+        if key.selector in selectors:
+            name_server.records[key.name_at(domain.name)] = {"CNAME": [f"{key.target}."]}
+
+
+def test_a_domain_has_two_sealed_keys(acme: Tenant, alice: Actor) -> None:
+    domain = domains.add_domain(acme, "acme.example", actor=alice)
+
+    found = list(DkimKey.objects.filter(domain=domain).order_by("selector"))
+    assert [key.selector for key in found] == ["rw1", "rw2"]
+    for key in found:
+        sealed = bytes(key.sealed_private_key)
+        assert b"PRIVATE KEY" not in sealed
+        pem = sealing.unseal(sealed, context=DkimKey.sealing_context(key.id))
+        assert public_record(pem) == key.public_record
+
+
+def test_nothing_signs_before_a_key_is_seen(acme: Tenant, alice: Actor, name_server: FakeDns) -> None:
+    domain = domains.add_domain(acme, "acme.example", actor=alice)
+    _publish(name_server, domain)
+
+    checked = domains.check_domain(domain)
+
+    assert checked.state == "verified"
+    assert _states(domain) == {"rw1": "waiting", "rw2": "waiting"}
+
+
+def test_a_vouched_domain_signs_with_its_first_key(acme: Tenant, operator: Actor) -> None:
+    domain = domains.add_domain(acme, "acme.example", actor=operator, assume_verified=True)
+
+    assert _states(domain) == {"rw1": "signing", "rw2": "waiting"}
+    key = DkimKey.objects.get(domain=domain, state="signing")
+    pem = sealing.unseal(bytes(key.sealed_private_key), context=DkimKey.sealing_context(key.id))
+    fields = read_header_section(b"From: hello@acme.example\r\n\r\nHello\r\n").fields
+    signer = DkimSigner(domain.name, key.selector, pem)
+    assert signer.sign(fields, body_hash(b"Hello\r\n"), now=domain.created_at).startswith(b"DKIM-Signature:")
+
+
+def test_the_first_key_that_is_seen_signs_and_stays(acme: Tenant, alice: Actor, name_server: FakeDns) -> None:
+    domain = domains.add_domain(acme, "acme.example", actor=alice)
+    _publish(name_server, domain, "rw1", "rw2")
+
+    domains.check_domain(domain)
+    assert _states(domain) == {"rw1": "signing", "rw2": "waiting"}
+    _publish(name_server, domain, "rw2")
+    domains.check_domain(domain)
+    assert _states(domain) == {"rw1": "waiting", "rw2": "signing"}
+    _publish(name_server, domain, "rw1", "rw2")
+    domains.check_domain(domain)
+
+    assert _states(domain) == {"rw1": "waiting", "rw2": "signing"}
+    assert DkimKey.objects.filter(domain=domain, seen_at=None).count() == 0
+
+
+def test_a_key_in_use_goes_on_signing_while_no_other_is_seen(acme: Tenant, alice: Actor, name_server: FakeDns) -> None:
+    domain = domains.add_domain(acme, "acme.example", actor=alice)
+    _publish(name_server, domain, "rw1")
+    domains.check_domain(domain)
+    _publish(name_server, domain)
+
+    domains.check_domain(domain)
+
+    assert _states(domain) == {"rw1": "signing", "rw2": "waiting"}
+
+
+def test_the_records_carry_what_the_last_check_found(acme: Tenant, alice: Actor, name_server: FakeDns) -> None:
+    domain = domains.add_domain(acme, "acme.example", actor=alice)
+    assert all(record.found is None and not record.ok for record in domains.records_of(domain))
+    _publish(name_server, domain, "rw1", "rw2")
+    name_server.records["acme.example"] = {"TXT": ['"v=spf1 mx -all"'], "MX": ["10 mx.acme.example."]}
+
+    found = {
+        (record.purpose, record.type, record.name): record
+        for record in domains.records_of(domains.check_domain(domain))
+    }
+
+    assert found["ownership", "TXT", "_relay.acme.example"].ok
+    assert found["dkim", "CNAME", "rw1._domainkey.acme.example"].ok
+    assert found["dkim", "TXT", "rw1._domainkey.acme.example"].ok
+    assert not found["bounce", "CNAME", "bounce.acme.example"].ok
+    spf = found["spf", "TXT", "acme.example"]
+    assert (spf.found, spf.value) == ("v=spf1 mx -all", "v=spf1 mx include:bounce.relay.test -all")
+
+
+def test_the_bounce_host_is_used_once_its_cname_is_seen(acme: Tenant, alice: Actor, name_server: FakeDns) -> None:
+    domain = domains.add_domain(acme, "acme.example", actor=alice)
+    _publish(name_server, domain)
+    assert domains.check_domain(domain).bounce_host == ""
+    name_server.records["bounce.acme.example"] = {"CNAME": ["bounce.relay.test."]}
+
+    assert domains.check_domain(domain).bounce_host == "bounce.acme.example"
+
+
+def test_the_platforms_records_are_where_the_cnames_lead(acme: Tenant, alice: Actor) -> None:
+    domain = domains.add_domain(acme, "acme.example", actor=alice)
+
+    published = {name: value for name, _kind, value in domains.platform_records()}
+
+    for record in domains.records_of(domain):
+        if record.purpose == "dkim" and record.type == "CNAME":
+            assert record.value.endswith(".dkim.relay.test")
+            assert published[record.value].startswith("v=DKIM1; k=rsa; p=")
+
+
+def test_sealed_keys_are_carried_over_to_a_new_current_key(acme: Tenant, operator: Actor, settings: Any) -> None:
+    domains.add_domain(acme, "acme.example", actor=operator)
+    former = dict(settings.ENCRYPTION_KEYS)
+    settings.ENCRYPTION_KEYS = {"new": b"n" * 32, **former}
+
+    assert keys.reseal_all(actor=operator).dkim_keys == 2
+    assert keys.reseal_all(actor=operator).dkim_keys == 0
+
+    settings.ENCRYPTION_KEYS = {"new": b"n" * 32}
+    for key in DkimKey.objects.all():
+        assert b"PRIVATE KEY" in sealing.unseal(bytes(key.sealed_private_key), context=DkimKey.sealing_context(key.id))
+
+
+def test_a_secret_whose_key_is_gone_is_said(acme: Tenant, operator: Actor, settings: Any) -> None:
+    domains.add_domain(acme, "acme.example", actor=operator)
+    settings.ENCRYPTION_KEYS = {"new": base64.b64decode("bm4=").ljust(32)}
+
+    with pytest.raises(sealing.SealingError):
+        keys.reseal_all(actor=operator)

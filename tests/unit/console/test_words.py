@@ -1,0 +1,97 @@
+"""Every word of the contract has a label and a sentence in both languages."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator
+
+import pytest
+from django.utils.functional import Promise
+from django.utils.translation import override
+
+from accounts.models import Role
+from delivery.core import replies
+from delivery.core.classification import Action, ReplyClass, Scope
+from delivery.core.reply import Origin, Phase
+from delivery.core.states import EventKind, RecipientState
+from relayweb.console import words
+
+JAPANESE = range(0x3000, 0xFFEF)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _catalogues() -> None:
+    from relayweb.processes.catalogues import compile_outdated
+
+    compile_outdated()
+
+
+@pytest.mark.parametrize(
+    ("members", "table"),
+    [
+        (RecipientState, words.STATES),
+        (EventKind, words.EVENTS),
+        (ReplyClass, words.CLASSES),
+        (Action, words.ACTIONS),
+        (Scope, words.SCOPES),
+        (Phase, words.PHASES),
+        (Origin, words.ORIGINS),
+        (Role, words.ROLES),
+        (words.NextMove, words.NEXT_MOVES),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_every_member_has_words(members: type, table: dict[object, object]) -> None:
+    assert set(table) == set(members)  # type: ignore[call-overload]
+
+
+def test_every_refusal_of_ours_has_words() -> None:
+    refusals = {
+        reply.reason
+        for reply in vars(replies).values()
+        if isinstance(reply, replies.OwnReply) and reply.code >= 400 and reply.reason
+    }
+
+    assert refusals - set(words.REJECTIONS) == set()
+
+
+def _texts() -> Iterator[str | Promise]:
+    for mark in (*words.STATES.values(), *words.EVENTS.values(), words.RETURNED, words.AMBIGUOUS, words.TEST):
+        yield mark.label
+        if mark.sentence:
+            yield mark.sentence
+    for known in words.CLASSES.values():
+        yield from (known.label, known.happened, known.why, known.remedy)
+    for refused in words.REJECTIONS.values():
+        yield from (refused.what, refused.remedy)
+    yield from words.ACTIONS.values()
+    yield from words.SCOPES.values()
+    yield from words.PHASES.values()
+    yield from words.ROLES.values()
+    yield from words.REASONS.values()
+
+
+def test_every_text_is_translated_with_the_same_placeholders() -> None:
+    for text in _texts():
+        with override("en"):
+            english = str(text)
+        with override("ja"):
+            japanese = str(text)
+
+        assert any(ord(character) in JAPANESE for character in japanese), english
+        assert _placeholders(japanese) == _placeholders(english), english
+
+
+def _placeholders(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+def test_values_are_escaped_and_the_unnamed_receiver_begins_a_sentence_in_upper_case() -> None:
+    with override("en"):
+        hostile = words.fill(words.CLASSES[ReplyClass.BAD_DOMAIN].happened, domain="<svg onload=alert(1)>")
+        unnamed = words.fill(words.CLASSES[ReplyClass.BAD_MAILBOX].happened, p=words.provider_name(""))
+        named = words.fill(words.CLASSES[ReplyClass.BAD_MAILBOX].happened, p=words.provider_name("docomo"))
+
+    assert "<svg" not in hostile
+    assert unnamed.startswith("The receiving server says")
+    assert named.startswith("docomo says")
