@@ -53,7 +53,7 @@ class Directory:
         The nearest claim counts: a subdomain that somebody verified for himself is not covered by its parent any more.
         """
         for claim in await self._remember(("claims", name), lambda: self._claims(name)):
-            if claim.name == name or claim.covers_subdomains:
+            if claim.name == name or claim.covers_subdomains or claim.tenant_id != tenant_id:
                 return claim if claim.tenant_id == tenant_id and claim.state == "verified" else None
         return None
 

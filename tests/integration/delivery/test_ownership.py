@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -97,17 +98,17 @@ async def test_a_draining_engine_claims_nothing_more(world: World):
     finish = asyncio.Event()
     script = {"dot": [[Wait(finish), "250 2.0.0 queued"]]}
     async with Room(world) as room, SmtpPeer(host=HOST, at_port=room.port, **script) as peer, room.engine() as running:
-        await room.send("someone@far.test")
-        await peer.until(lambda: bool(peer.connections and peer.connections[0].contents))
+        message_id = await room.send(*(f"r{number}@far.test" for number in range(12)))  # ten at a time
+        await peer.until(lambda: sum(len(connection.contents) for connection in peer.connections) == 10)
         stopping = asyncio.create_task(running.stop())
         await room.until("SELECT bool_or(is_draining) FROM delivery_worker", seconds=5)
+        await room.until("SELECT leased_until > now() + interval '2.5 s' FROM delivery_path", seconds=5)
 
-        late = await room.send("late@far.test")
         finish.set()
         await stopping
 
-        assert (await room.recipient(late)).state == "queued"
-        assert (await room.entry(late)).attempts == 0
+        assert Counter(row.state for row in await room.recipients(message_id)) == {"delivered": 10, "queued": 2}
+        assert {row.attempts for row in await room.rows("SELECT attempts FROM delivery_queue_entry")} == {0}
 
 
 async def test_a_path_that_is_taken_while_leases_are_renewed_is_not_lost(world: World):
@@ -127,7 +128,26 @@ async def test_a_path_that_is_taken_while_leases_are_renewed_is_not_lost(world: 
         assert engine._paths == {path.row.id: path}
 
 
-async def test_a_path_in_our_own_name_that_we_lost_sight_of_is_taken_again(world: World):
+async def test_a_claim_under_way_when_the_drain_begins_gives_back_what_it_gets(world: World):
+    async with Room(world) as room, SmtpPeer(host=HOST, at_port=room.port) as peer, room.engine() as running:
+        await room.until_state(await room.send("first@far.test"), "delivered")
+        async with await database.connect() as lock:
+            async with lock.transaction():
+                await lock.execute("SELECT 1 FROM delivery_path FOR UPDATE")
+                message_id = await room.send("second@far.test")
+                await room.until_somebody_waits_for_a_lock()
+                stopping = asyncio.create_task(running.stop())
+                while not running.engine._is_draining:
+                    await asyncio.sleep(0)
+            await stopping
+
+        entry = await room.entry(message_id)
+        assert (entry.path_id, entry.attempts, entry.losses) == (None, 0, 0)
+        assert sum(len(connection.contents) for connection in peer.connections) == 1
+
+
+async def test_a_path_in_our_own_name_that_we_lost_sight_of_is_taken_again(world: World, settings: Any):
+    settings.LEASE_SECONDS = 60
     async with Room(world) as room, SmtpPeer(host=HOST, at_port=room.port), room.engine() as running:
         await room.until_state(await room.send("first@far.test"), "delivered")
         path = running.engine._paths.pop((await room.path()).id)

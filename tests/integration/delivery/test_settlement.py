@@ -110,45 +110,41 @@ async def test_whatever_a_peer_says_can_be_written(world: World):
         assert await settlement.settle(room.connection, [odd]) == {entry.recipient_id}
 
 
-async def test_deferring_and_accepting_in_many_lanes_at_once_never_deadlock(world: World):
-    """Both lock lanes; in one order, nobody waits for the other in a circle."""
-    async with Room(world) as room, await database.connect() as other:
-        path, entries = await claimed(room, 30)
-        template = await room.value("SELECT lane_id FROM delivery_queue_entry LIMIT 1")
-        lanes = [
-            await room.value(
-                """INSERT INTO delivery_lane (pool_id, group_id, tenant_id, stream_id, suspended_reason)
-                   SELECT pool_id, (SELECT id FROM grp), tenant_id, stream_id, '' FROM delivery_lane WHERE id = %s
-                   RETURNING id""".replace(
-                    "(SELECT id FROM grp)",
-                    "%s",
-                ),
-                await room.value(
-                    """INSERT INTO delivery_providergroup (key, kind, title, limits, created_at)
-                       VALUES (%s, 'site', '', '{}', now()) RETURNING id""",
-                    f"site:{number}",
-                ),
-                template,
-            )
-            for number in range(30)
-        ]
+async def lanes_like(room: Room, template: int, count: int) -> list[int]:
+    """Further lanes, each of a provider group of its own."""
+    rows = await room.rows(
+        """WITH grp AS (
+               INSERT INTO delivery_providergroup (key, kind, title, limits, created_at)
+               SELECT 'site:' || number, 'site', '', '{}', now() FROM generate_series(1, %s) AS number RETURNING id
+           )
+           INSERT INTO delivery_lane (pool_id, group_id, tenant_id, stream_id, suspended_reason)
+           SELECT pool_id, grp.id, tenant_id, stream_id, '' FROM delivery_lane, grp WHERE delivery_lane.id = %s
+           RETURNING id""",
+        count,
+        template,
+    )
+    return sorted(row.id for row in rows)
+
+
+async def test_lanes_are_locked_in_one_order_so_that_nobody_waits_in_a_circle(world: World):
+    async with Room(world) as room, await database.connect() as acceptance, await database.connect() as other:
+        path, entries = await claimed(room, 10)
+        lanes = await lanes_like(room, entries[0].lane_id, 10)
         outcomes = [
             replace(settled(path, entry, LINES["deferred"]), lane_id=lane)
             for entry, lane in zip(entries, reversed(lanes), strict=True)
         ]
+        async with acceptance.transaction():
+            await mark_due(acceptance, lanes[:1])
+            settling = asyncio.create_task(settlement.settle(room.connection, outcomes))
+            waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            while not (await (await other.execute(waits)).fetchone() or [0])[0]:
+                await asyncio.sleep(0.01)
 
-        async def accept() -> None:
-            for _ in range(30):
-                async with other.transaction():
-                    await mark_due(other, lanes)
+            free = await (await other.execute("SELECT id FROM delivery_lane FOR UPDATE SKIP LOCKED")).fetchall()
 
-        async def defer() -> None:
-            for outcome in range(0, 30, 10):
-                await settlement.settle(room.connection, outcomes[outcome : outcome + 10])
-
-        await asyncio.gather(accept(), defer())
-
-        assert await room.value("SELECT count(*) FROM delivery_recipient WHERE state = 'deferred'") == 30
+            assert {lane_id for (lane_id,) in free} >= set(lanes[1:])
+        await settling
 
 
 async def test_one_settlement_that_cannot_be_written_does_not_hold_up_the_others(world: World):
