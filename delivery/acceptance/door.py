@@ -13,6 +13,8 @@ from uuid import UUID
 from delivery.acceptance.accept import accept_submission
 from delivery.acceptance.store import MessageStore
 from delivery.acceptance.submission import Submission
+from delivery.core import replies
+from delivery.core.replies import Rejection
 
 _WITHIN_S = 30.0
 
@@ -39,6 +41,8 @@ def accept_from_thread(submission: Submission) -> UUID:
     Raises Rejection, TimeoutError, or what the database raises: then nothing was promised to anybody.
     """
     door = _opened()
+    if not door.store.is_ready:
+        raise Rejection(replies.LOCAL_TROUBLE, detail="the database is away, or its settings are not safe")
     return asyncio.run_coroutine_threadsafe(accept_submission(submission, store=door.store), door.loop).result(
         _WITHIN_S
     )

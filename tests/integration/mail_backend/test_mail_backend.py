@@ -86,6 +86,15 @@ def test_the_first_system_mail_makes_the_domain_it_comes_from(db: None) -> None:
     assert SendingDomain.objects.get(name="system.relay.test").state == "verified"
 
 
+# The tests' server trades durability for speed, and acceptance rightly takes no mail then: it is told otherwise.
+DURABLE = """
+import django
+django.setup()
+from delivery.acceptance import store
+async def read_durability(connection):
+    return store.Durability(fsync="on", synchronous_commit="on", full_page_writes="on")
+store.read_durability = read_durability
+"""
 SEND = """
 import django
 django.setup()
@@ -106,7 +115,13 @@ def test_a_mail_is_committed_before_the_caller_goes_on(part_environment: dict[st
     environment = {**part_environment, "RELAY_MAIL_FROM": "relayweb <no-reply@system.relay.test>"}
 
     ran = subprocess.run(
-        [sys.executable, "-c", SEND], capture_output=True, text=True, env=environment, cwd=ROOT, timeout=90, check=False
+        [sys.executable, "-c", DURABLE + SEND],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=ROOT,
+        timeout=90,
+        check=False,
     )
 
     assert ran.stdout.split() == ["1", "Rejection", "0"], ran.stderr
@@ -115,3 +130,22 @@ def test_a_mail_is_committed_before_the_caller_goes_on(part_environment: dict[st
         True, "no-reply@system.relay.test", "確認メール",
     )  # fmt: skip
     assert Recipient.objects.get().address == "alice@acme.example"
+
+
+def test_nothing_is_accepted_over_a_database_whose_settings_could_lose_it(part_environment: dict[str, str]) -> None:
+    environment = {**part_environment, "RELAY_MAIL_FROM": "relayweb <no-reply@system.relay.test>"}
+    send_one = SEND.partition("print(")[0] + "connection.send_messages([message])\n"
+
+    ran = subprocess.run(
+        [sys.executable, "-c", send_one],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=ROOT,
+        timeout=90,
+        check=False,
+    )
+
+    assert ran.returncode != 0
+    assert "451 4.3.0" in ran.stderr
+    assert not Message.objects.exists()
