@@ -29,7 +29,7 @@ from delivery.core.states import RecipientState
 from delivery.core.verp import make_bounce_mailbox
 from delivery.engine.assignments import Assignment
 from delivery.engine.committer import Release
-from delivery.engine.path import OwnedPath
+from delivery.engine.path import NotNow, OwnedPath
 from delivery.engine.services import Services
 from delivery.models import Route
 from delivery.queue.claim import ClaimedEntry, Mark
@@ -40,12 +40,15 @@ from delivery.transport.rendering import LoadedContent, render_for
 from delivery.transport.session import FenceLost, Login, SessionFailed, SmtpSession
 from delivery.transport.tls_policy import TlsMode, TlsPolicy, TlsSource
 from delivery.transport.transcript import Transcript
+from delivery.transport.wire import FailureKind
 
 log = structlog.get_logger(__name__)
 
 # How long reports about a message may come back to its signed reverse-path.
 _BOUNCES_BELIEVED = timedelta(days=30)
 # After trouble with our own database the entry waits a moment, so that trouble that lasts does not spin.
+# Until the engine has seen that the source address is out of use.
+_UNUSABLE_SOURCE_S = 1.0
 _AFTER_TROUBLE = timedelta(seconds=2)
 
 
@@ -84,6 +87,7 @@ class Conversation:
         self._is_withdrawn = False
         self._is_ending = False
         self.is_past_the_dot = False
+        self.has_turn = False
 
     async def run(self) -> None:
         """Always ends with the entry settled or given back, unless the fence was lost."""
@@ -113,6 +117,8 @@ class Conversation:
             return await self._judged(*await self._converse())
         except _GoesElsewhere as elsewhere:
             return await self._moved(elsewhere.group_id), None
+        except NotNow as later:
+            return self._release(delay=timedelta(seconds=later.seconds)), None
         except FenceLost:
             # The entry is somebody else's, or the mark could not be written: then giving back is harmless or right.
             return self._release(), None
@@ -136,6 +142,7 @@ class Conversation:
             await self._services.committer.release(ending)
         elif isinstance(ending, Settled) and await self._services.committer.settle(ending):
             assert outcome is not None
+            await self._services.learn(self._path, outcome, lane_id=self._entry.lane_id)
             reply = outcome.reply.line
             log.info("attempted", **self._names(), state=outcome.state, attempt=self._entry.attempts, reply=reply)
 
@@ -150,6 +157,10 @@ class Conversation:
                 return await self._hand_over(destination, loaded)
             except SessionFailed as failed:
                 self._hop = failed.hop or destination.hops[0]
+                if failed.kind is FailureKind.CANNOT_BIND:
+                    # Ours to mend: the recipient's host was never asked, and other addresses may take the mail.
+                    await self._services.source_is_unusable(self._path.source, failed.reply.text)
+                    raise NotNow(_UNUSABLE_SOURCE_S) from None
                 return failed.reply, False
 
     async def _find_destination(self) -> _Destination | Reply:
@@ -219,6 +230,9 @@ class Conversation:
             )
             if rendering.note is not None:
                 self._transcript.note(rendering.note)
+            if not self.has_turn:
+                await self._path.message_turn()
+                self.has_turn = True
             delivery = await session.deliver(
                 reverse_path=self._reverse_path,
                 recipient=self._recipient,

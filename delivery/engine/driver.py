@@ -42,6 +42,7 @@ async def drive(path: OwnedPath, board: LaneBoard, services: Services) -> None:
         try:
             while await _claim_once(path, board, services):
                 pass
+            path.look_again_when_there_is_a_turn()
         except (psycopg.Error, PoolTimeout, OSError) as error:
             log.warning("claim_failed", path=path.row.id, group=path.row.group_key, error=str(error))
             path.retry_in(_AFTER_TROUBLE_S)
@@ -98,6 +99,8 @@ async def _claim(
             path_id=path.row.id,
             fence=path.row.fence,
             most_losses=0 if path.has_suspect else _ANY_LOSSES if takes_grave else 1,
+            rates=services.rates,
+            writes_use=path.governor.has_long_rates,
         )
     finally:
         if takes_grave:

@@ -20,17 +20,18 @@ from django.conf import settings
 from psycopg_pool import PoolTimeout
 
 from accounts import database
-from delivery.engine import driver, ownership, recovery
+from delivery.engine import driver, ownership, recovery, sources
 from delivery.engine.committer import Release
 from delivery.engine.lanes import LaneBoard
-from delivery.engine.ownership import PathRow, Source, WorkerIdentity
+from delivery.engine.ownership import PathRow, Renewed, Source, WorkerIdentity
 from delivery.engine.path import OwnedPath
 from delivery.engine.router import Router
 from delivery.engine.services import Services
 from delivery.models.provider import GroupKind
 from delivery.queue import claim, wake
 from delivery.queue.claim import DueLane, OldClaim
-from delivery.shaping.providers import default_limits
+from delivery.shaping.governor import PERSISTED_FROM_S, Governor
+from delivery.shaping.providers import Limits, default_limits
 from delivery.transport.pool import ConnectionPool
 
 log = structlog.get_logger(__name__)
@@ -187,27 +188,35 @@ class Engine:
         return ownership.owner_of(path_id, self._slots | {self._me.slot}) == self._me.slot
 
     def _start_path(self, row: PathRow, source: Source) -> None:
-        limits = default_limits(row.group_key, row.group_kind).overridden(row.group_limits)
-        route = self._services.routes.of_group(row.group_id)
-        if route is not None and route.connections:
-            limits = limits.overridden({"connections": route.connections})
-        path = OwnedPath(
-            row=row,
-            source=source,
-            limits=limits,
-            connections=ConnectionPool(
-                source_address=source.address,
-                ehlo_name=source.ehlo_name,
-                timeouts=self._services.timeouts,
-                broken_tls=self._services.broken_tls,
-                max_messages=limits.messages_per_connection,
-                max_connections=limits.connections,
-            ),
-            idle_since=time.monotonic(),
+        limits = self._limits_of(row, row.group_limits)
+        governor = Governor(limits, row.learnt)
+        governor.take_over(time.monotonic(), messages=row.uses, was_in_use=row.was_in_use)
+        connections = ConnectionPool(
+            source_address=source.address,
+            ehlo_name=source.ehlo_name,
+            timeouts=self._services.timeouts,
+            broken_tls=self._services.broken_tls,
+            before_connecting=lambda: path.connection_turn(),
         )
+        path = OwnedPath(
+            row=row, source=source, governor=governor, connections=connections, idle_since=time.monotonic()
+        )
+        path.apply_governor()
         path.driver = asyncio.create_task(driver.drive(path, self._board, self._services), name=f"path {row.id}")
         self._paths[row.id] = path
         log.debug("path_taken", path=row.id, group=row.group_key, fence=row.fence)
+
+    def _limits_of(self, row: PathRow, overrides: dict[str, Any]) -> Limits:
+        """The defaults of the group, what a route says, what an operator has set."""
+        limits = default_limits(row.group_key, row.group_kind)
+        route = self._services.routes.of_group(row.group_id)
+        if route is not None and route.connections:
+            limits = limits.overridden({"connections": route.connections})
+        try:
+            return limits.overridden(overrides)
+        except ValueError as error:
+            log.error("limits_unreadable", group=row.group_key, error=str(error))
+            return limits
 
     # ---------------------------------------------------------------- leases
 
@@ -226,9 +235,26 @@ class Engine:
         paths = dict(self._paths)
         held = await ownership.renew(connection, self._me, list(paths), lease=self._lease)
         for path_id, path in paths.items():
-            if held.get(path_id) != path.row.fence and self._paths.get(path_id) is path:
+            renewed = held.get(path_id)
+            if renewed is not None and renewed.fence == path.row.fence:
+                await self._follow_changes(connection, path, renewed)
+            elif self._paths.get(path_id) is path:
                 self._lose(path)
         await self._release_strays(connection)
+        await self._services.refresh_rates(connection)
+
+    async def _follow_changes(self, connection: Connection, path: OwnedPath, renewed: Renewed) -> None:
+        """An operator's changes count at once; what this path has learnt meanwhile is written down first."""
+        if path.has_unsaved:
+            await self._services.save_learnt(connection, path)
+        elif renewed.learnt != path.governor.learnt and path.governor.differs(renewed.learnt):
+            path.governor.set_learnt(renewed.learnt)
+            path.wake.set()
+        limits = self._limits_of(path.row, renewed.group_limits)
+        if limits != path.limits:
+            path.governor.set_limits(limits)
+            path.wake.set()
+        path.apply_governor()
 
     def _lose(self, path: OwnedPath) -> None:
         """Somebody else drives it now. What has not reached its dot must not; what has will find its fence gone."""
@@ -249,10 +275,14 @@ class Engine:
         usable = {source.id for source in self._sources}
         for path in list(self._paths.values()):
             path.is_leaving = self._is_draining or not self._is_mine(path.row.id) or path.source.id not in usable
-            has_been_idle = path.idle_since is not None and time.monotonic() - path.idle_since > _KEPT_IDLE_S
+            idle_s = 0.0 if path.idle_since is None else time.monotonic() - path.idle_since
+            has_been_idle = idle_s > _KEPT_IDLE_S
             if path.is_at_rest and (path.is_leaving or has_been_idle) and self._paths.get(path.row.id) is path:
+                if path.has_unsaved:
+                    await self._services.save_learnt(connection, path)
                 self._drop(path)
-                await ownership.give_up(connection, self._me, [path.row.id])
+                in_use = idle_s < PERSISTED_FROM_S
+                await ownership.give_up(connection, self._me, [path.row.id], were_in_use=in_use)
                 self._doorbell.set()
 
     async def _release_strays(self, connection: Connection) -> None:
@@ -289,6 +319,7 @@ class Engine:
         while True:
             await asyncio.sleep(settings.SWEEP_SECONDS)
             await recovery.sweep(connection)
+            await sources.look_again(connection, node=self._me.node)
 
     # ---------------------------------------------------------------- stopping
 

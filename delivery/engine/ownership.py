@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +20,8 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from delivery.engine import recovery
+from delivery.shaping.governor import PERSISTED_FROM_S, Learnt
+from delivery.shaping.pace import Pace, Suspension
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -46,7 +48,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class PathRow:
-    """A path that was acquired."""
+    """A path that was acquired. ``uses`` holds the age in seconds and the number of messages claimed for it in each minute."""
 
     id: int
     source_id: UUID
@@ -55,6 +57,36 @@ class PathRow:
     group_kind: str
     group_limits: dict[str, Any]
     fence: int
+    learnt: Learnt
+    was_in_use: bool
+    uses: dict[float, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """A path that is still ours, as the database has it: an operator may have changed it."""
+
+    fence: int
+    group_limits: dict[str, Any]
+    learnt: Learnt
+
+
+_LEARNT = """path.pace_share, path.pace_changed_at, path.pace_reason, path.suspended_until, path.suspended_reason,
+             path.suspension_s"""
+
+
+def _learnt(
+    share: float,
+    changed_at: datetime | None,
+    pace_reason: str,
+    suspended_until: datetime | None,
+    suspended_reason: str,
+    suspension_s: float,
+) -> Learnt:
+    suspension = None
+    if suspended_until is not None:
+        suspension = Suspension(suspended_until, suspended_reason, timedelta(seconds=suspension_s))
+    return Learnt(Pace(share=share, changed_at=changed_at, reason=pace_reason), suspension)
 
 
 def owner_of(path_id: int, slots: Iterable[str]) -> str | None:
@@ -115,8 +147,9 @@ async def path_ids(connection: Connection, pairs: Collection[tuple[UUID, int]]) 
     found = {(s, g): i for s, g, i in await (await connection.execute(select, [sources, groups])).fetchall()}
     if len(found) < len(ordered):
         await connection.execute(
-            """INSERT INTO delivery_path (source_id, group_id, owner, fence, pace_reason, suspended_reason, budget_reserved)
-               SELECT source_id, group_id, '', 0, '', '', 0
+            """INSERT INTO delivery_path (source_id, group_id, owner, fence, pace_share, pace_reason, suspended_reason,
+                                          suspension_s)
+               SELECT source_id, group_id, '', 0, 1, '', '', 0
                FROM unnest(%s::uuid[], %s::bigint[]) AS pair (source_id, group_id) ON CONFLICT DO NOTHING""",
             [sources, groups],
         )
@@ -132,50 +165,106 @@ async def acquire(
     ``wanted`` names none that the caller drives already: what stands in our own name was lost sight of, and is free.
     ``takes_expired`` counts leases that ran out as free.
     """
-    sql = """UPDATE delivery_path AS path
+    sql = f"""UPDATE delivery_path AS path
              SET owner = %(slot)s, owner_incarnation = %(incarnation)s, fence = path.fence + 1,
                  leased_until = now() + %(lease)s
              FROM delivery_providergroup AS grp,
-                  (SELECT id FROM delivery_path WHERE id = ANY(%(wanted)s) ORDER BY id FOR UPDATE) AS locked
-             WHERE path.id = locked.id AND grp.id = path.group_id
+                  (SELECT id, owner, leased_until FROM delivery_path WHERE id = ANY(%(wanted)s) ORDER BY id FOR UPDATE) AS former
+             WHERE path.id = former.id AND grp.id = path.group_id
                AND (path.owner IN ('', %(slot)s) OR (%(expired)s AND path.leased_until < now()))
-             RETURNING path.id, path.source_id, path.group_id, grp.key AS group_key, grp.kind AS group_kind,
-                       grp.limits AS group_limits, path.fence"""
+             RETURNING path.id, path.source_id, path.group_id, grp.key, grp.kind, grp.limits, path.fence,
+                       former.owner <> '' OR coalesce(former.leased_until > now() - %(recent)s, false), {_LEARNT}"""
     parameters = {
         "slot": me.slot,
         "incarnation": me.incarnation,
         "lease": lease,
         "wanted": sorted(wanted),
         "expired": takes_expired,
+        "recent": timedelta(seconds=PERSISTED_FROM_S),
     }
-    async with connection.transaction(), connection.cursor(row_factory=class_row(PathRow)) as cursor:
-        await cursor.execute(sql, parameters)
-        taken = await cursor.fetchall()
+    async with connection.transaction():
+        rows = await (await connection.execute(sql, parameters)).fetchall()
+        taken = [row[0] for row in rows]
+        uses = await _uses(connection, taken)
         if taken:
-            await recovery.free_entries(connection, [path.id for path in taken])
-        return taken
+            await recovery.free_entries(connection, taken)
+    return [_path_row(row, uses.get(row[0], {})) for row in rows]
+
+
+def _path_row(row: tuple[Any, ...], uses: dict[float, int]) -> PathRow:
+    path_id, source_id, group_id, key, kind, limits, fence, was_in_use, *learnt = row
+    return PathRow(
+        id=path_id,
+        source_id=source_id,
+        group_id=group_id,
+        group_key=key,
+        group_kind=kind,
+        group_limits=limits,
+        fence=fence,
+        learnt=_learnt(*learnt),
+        was_in_use=was_in_use,
+        uses=uses,
+    )
+
+
+async def _uses(connection: Connection, path_ids: Sequence[int]) -> dict[int, dict[float, int]]:
+    """What was claimed for each path within a day: age in seconds, as young as it can be, and number of messages."""
+    sql = """SELECT path_id, greatest(0, extract(epoch FROM now() - minute - interval '1 min'))::float8, messages
+             FROM delivery_path_use WHERE path_id = ANY(%s) AND minute > now() - interval '1 day 1 min' ORDER BY minute"""
+    found: dict[int, dict[float, int]] = {}
+    for path_id, age, messages in await (await connection.execute(sql, [list(path_ids)])).fetchall():
+        found.setdefault(path_id, {})[age] = messages
+    return found
 
 
 async def renew(
     connection: Connection, me: WorkerIdentity, path_ids: Sequence[int], *, lease: timedelta
-) -> dict[int, int]:
-    """Prolong the leases of these paths; returns the fence of each that is still ours.
+) -> dict[int, Renewed]:
+    """Prolong the leases of these paths; returns those that are still ours.
 
     Only what the caller drives: a path that it lost sight of must run out, or nobody would ever drive it again.
     """
-    sql = """UPDATE delivery_path AS path SET leased_until = now() + %s
-             FROM (SELECT id FROM delivery_path WHERE id = ANY(%s) ORDER BY id FOR UPDATE) AS locked
-             WHERE path.id = locked.id AND path.owner = %s AND path.owner_incarnation = %s RETURNING path.id, path.fence"""
+    sql = f"""UPDATE delivery_path AS path SET leased_until = now() + %s
+             FROM (SELECT id FROM delivery_path WHERE id = ANY(%s) ORDER BY id FOR UPDATE) AS locked,
+                  delivery_providergroup AS grp
+             WHERE path.id = locked.id AND grp.id = path.group_id AND path.owner = %s AND path.owner_incarnation = %s
+             RETURNING path.id, path.fence, grp.limits, {_LEARNT}"""
     cursor = await connection.execute(sql, [lease, list(path_ids), me.slot, me.incarnation])
-    return dict(await cursor.fetchall())
+    return {row[0]: Renewed(row[1], row[2], _learnt(*row[3:])) for row in await cursor.fetchall()}
 
 
-async def give_up(connection: Connection, me: WorkerIdentity, path_ids: Sequence[int]) -> None:
-    """Hand paths over: nothing of ours is in flight on them. The fence stays, the next owner raises it."""
+async def save_learnt(connection: Connection, *, path_id: int, fence: int, learnt: Learnt) -> None:
+    """Write down what the owner of a path has learnt, so that the next one knows it, and people can read it."""
+    suspension = learnt.suspension
     await connection.execute(
-        """UPDATE delivery_path SET owner = '', owner_incarnation = NULL, leased_until = NULL
+        """UPDATE delivery_path SET pace_share = %s, pace_changed_at = %s, pace_reason = %s, suspended_until = %s,
+                  suspended_reason = %s, suspension_s = %s
+           WHERE id = %s AND fence = %s""",
+        [
+            learnt.pace.share,
+            learnt.pace.changed_at,
+            learnt.pace.reason[:200],
+            suspension.until if suspension else None,
+            suspension.reason[:200] if suspension else "",
+            suspension.length.total_seconds() if suspension else 0,
+            path_id,
+            fence,
+        ],
+    )
+
+
+async def give_up(
+    connection: Connection, me: WorkerIdentity, path_ids: Sequence[int], *, were_in_use: bool = True
+) -> None:
+    """Hand paths over: nothing of ours is in flight on them. The fence stays, the next owner raises it.
+
+    Where they were in use the end of the lease is kept: the next owner lets the short windows pass.
+    """
+    await connection.execute(
+        """UPDATE delivery_path SET owner = '', owner_incarnation = NULL,
+                  leased_until = CASE WHEN %s THEN now() END
            WHERE id = ANY(%s) AND owner = %s AND owner_incarnation = %s""",
-        [list(path_ids), me.slot, me.incarnation],
+        [were_in_use, list(path_ids), me.slot, me.incarnation],
     )
 
 

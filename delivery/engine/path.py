@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from delivery.engine.ownership import PathRow, Source
+from delivery.shaping.governor import Governor
 from delivery.shaping.providers import Limits
 from delivery.transport.pool import ConnectionPool
 
@@ -15,11 +19,31 @@ if TYPE_CHECKING:
     from delivery.engine.conversation import Conversation
 
 
+# Holding a connection for longer than this, to wait for a turn, would cost the peer more than a new one.
+_LONGEST_WAIT_S = 5.0
+_LONGEST_NAP_S = 30.0
+
+
+class NotNow(Exception):
+    """There will be no turn for a while: the entry goes back and comes again after ``seconds``."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no turn for {seconds:.1f} s")
+        self.seconds = seconds
+
+
+async def _turn(take: Callable[[float], float]) -> None:
+    while (wait := take(time.monotonic())) > 0:
+        if wait > _LONGEST_WAIT_S:
+            raise NotNow(wait)
+        await asyncio.sleep(wait)
+
+
 @dataclass(eq=False, slots=True)
 class OwnedPath:
     row: PathRow
     source: Source
-    limits: Limits
+    governor: Governor
     connections: ConnectionPool
     claimed: set[UUID] = field(default_factory=set)
     in_flight: dict[UUID, asyncio.Task[None]] = field(default_factory=dict)
@@ -27,6 +51,7 @@ class OwnedPath:
     has_suspect: bool = False
     is_claiming: bool = False
     is_leaving: bool = False
+    has_unsaved: bool = False
     idle_since: float | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     driver: asyncio.Task[None] | None = None
@@ -42,9 +67,35 @@ class OwnedPath:
         return not self.claimed and not self.in_flight and not self.is_claiming
 
     @property
+    def limits(self) -> Limits:
+        return self.governor.limits
+
+    @property
     def free_permits(self) -> int:
         """How many more attempts may begin now."""
-        return 0 if self.is_leaving else self.limits.connections - len(self.in_flight)
+        if self.is_leaving or self.governor.is_suspended(datetime.now(tz=UTC)):
+            return 0
+        awaiting_turn = sum(not conversation.has_turn for conversation in self.conversations.values())
+        return self.governor.permits(len(self.in_flight), awaiting_turn, now=time.monotonic())
+
+    async def message_turn(self) -> None:
+        """Wait until one more message may be offered. Raises NotNow when that takes too long to hold a connection for it."""
+        await _turn(self.governor.take_turn)
+
+    async def connection_turn(self) -> None:
+        """Wait until one more connection may be opened. Raises NotNow."""
+        await _turn(self.governor.take_connection_turn)
+
+    def look_again_when_there_is_a_turn(self) -> None:
+        """Nobody rings when time passes."""
+        wait = self.governor.wait(time.monotonic())
+        if wait > 0 and len(self.in_flight) < self.governor.connections:
+            self.retry_in(min(wait, _LONGEST_NAP_S))
+
+    def apply_governor(self) -> None:
+        """After limits or pace changed."""
+        self.connections.max_connections = self.governor.connections
+        self.connections.max_messages = self.governor.limits.messages_per_connection
 
     def retry_in(self, seconds: float) -> None:
         """Look again after a while, even if nobody rings."""

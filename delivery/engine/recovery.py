@@ -89,7 +89,7 @@ async def _free_paths(connection: Connection, select: str, parameters: list[Any]
                 continue
             freed += await free_entries(connection, [path_id])
             await connection.execute(
-                """UPDATE delivery_path SET owner = '', owner_incarnation = NULL, leased_until = NULL, fence = fence + 1
+                """UPDATE delivery_path SET owner = '', owner_incarnation = NULL, leased_until = now(), fence = fence + 1
                    WHERE id = %s""",
                 [path_id],
             )

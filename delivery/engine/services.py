@@ -12,11 +12,15 @@ from django.conf import settings
 from psycopg_pool import AsyncConnectionPool
 
 from accounts import sealing
+from delivery.core.outcome import Outcome
 from delivery.dns import Resolver, Trust
+from delivery.engine import learning, sources
 from delivery.engine.assignments import Schedules, Signers
 from delivery.engine.committer import EngineCommitter
 from delivery.engine.contents import ContentShelf
-from delivery.engine.ownership import WorkerIdentity
+from delivery.engine.ownership import Source, WorkerIdentity
+from delivery.engine.path import OwnedPath
+from delivery.queue import rates
 from delivery.routing import lookup, table
 from delivery.routing.sts_policies import StoredPolicies
 from delivery.routing.table import RouteTable
@@ -53,6 +57,7 @@ class Services:
         self.timeouts = SmtpTimeouts.parse(settings.SMTP_TIMEOUTS)
         self.broken_tls = BrokenTls()
         self.routes = RouteTable([])
+        self.rates: dict[UUID, float] = {}
         self.verp_key = sealing.derived_keys("verp")[0]
         # An entry that several owners died with is in hand, or may be in a moment.
         self.has_grave_suspect = False
@@ -63,6 +68,19 @@ class Services:
     def _sts_policies(self) -> StsPolicies:
         fetcher = PolicyFetcher(self.resolver, self.guard, port=settings.MTA_STS_PORT, ca_file=settings.CA_FILE or None)
         return StsPolicies(self.resolver, fetcher, StoredPolicies(self.pool))
+
+    async def refresh_rates(self, connection: Connection) -> None:
+        self.rates = await rates.read_rates(connection)
+
+    async def source_is_unusable(self, source: Source, reason: str) -> None:
+        async with self.pool.connection() as connection:
+            await sources.mark_unusable(connection, source.id, reason=reason)
+
+    async def learn(self, path: OwnedPath, outcome: Outcome, *, lane_id: int) -> None:
+        await learning.learn(self.pool, path, outcome, lane_id=lane_id)
+
+    async def save_learnt(self, connection: Connection, path: OwnedPath) -> None:
+        await learning.save(connection, path)
 
     async def refresh_routes(self, connection: Connection) -> None:
         self.routes = await table.read(connection)

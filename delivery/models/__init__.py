@@ -9,7 +9,7 @@ from delivery.models.domain import DkimKey, DkimKeyState, DomainState, SendingDo
 from delivery.models.event import DeliveryEvent
 from delivery.models.message import Content, Message
 from delivery.models.provider import GroupKind, ProviderGroup
-from delivery.models.queue import DomainRoute, Lane, Path, QueueEntry, Worker
+from delivery.models.queue import DomainRoute, Lane, Path, PathUse, QueueEntry, Worker
 from delivery.models.recipient import Recipient
 from delivery.models.rejection import RejectionEntry
 from delivery.models.route import Route
@@ -31,6 +31,7 @@ __all__ = [
     "MtaStsPolicy",
     "Node",
     "Path",
+    "PathUse",
     "PoolKind",
     "ProviderGroup",
     "QueueEntry",

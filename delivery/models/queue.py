@@ -71,19 +71,28 @@ class Path(models.Model):
     owner_incarnation = models.UUIDField(null=True)
     fence = models.BigIntegerField(default=0, help_text="raised with each change of owner")
     leased_until = models.DateTimeField(null=True)
-    # Shaping that must survive a restart.
-    pace_per_second = models.FloatField(null=True, help_text="null: not slowed")
+    # What was learnt about the group, which survives the owner.
+    pace_share = models.FloatField(default=1.0, help_text="of full speed")
     pace_changed_at = models.DateTimeField(null=True)
     pace_reason = models.CharField(max_length=200, blank=True)
     suspended_until = models.DateTimeField(null=True)
     suspended_reason = models.CharField(max_length=200, blank=True)
-    budget_day = models.DateField(null=True)
-    budget_reserved = models.PositiveIntegerField(
-        default=0, help_text="of the day's volume, reserved before it is spent"
-    )
+    suspension_s = models.FloatField(default=0, help_text="how long the last suspension was, the measure for the next")
 
     class Meta:
         constraints: ClassVar = [models.UniqueConstraint(fields=["source", "group"], name="path_once")]
+
+
+class PathUse(models.Model):
+    """Messages claimed for a path in a minute, written down before they are tried: a kill cannot overspend a long window."""
+
+    pk = models.CompositePrimaryKey("path_id", "minute")
+    path_id = models.BigIntegerField()
+    minute = models.DateTimeField()
+    messages = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        db_table = "delivery_path_use"
 
 
 class QueueEntry(models.Model):

@@ -6,7 +6,7 @@ here, before anything is tried, so that a worker that dies on an entry has still
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,6 +16,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from delivery.queue.enqueue import mark_due
+from delivery.queue.rates import keep_within
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -85,12 +86,40 @@ RETURNING entry.recipient_id, entry.message_id, entry.tenant_id, entry.lane_id, 
 
 
 async def claim(
-    connection: Connection, wants: Sequence[Want], *, path_id: int, fence: int, most_losses: int
+    connection: Connection,
+    wants: Sequence[Want],
+    *,
+    path_id: int,
+    fence: int,
+    most_losses: int,
+    rates: Mapping[UUID, float] | None = None,
+    writes_use: bool = False,
 ) -> list[ClaimedEntry]:
     """Take due entries, oldest first in each lane; none when the path is not ours any more.
 
-    At most one suspect is among them, and none that was lost more than ``most_losses`` times.
+    At most one suspect is among them, and none that was lost more than ``most_losses`` times. ``rates`` are those of tenants
+    and credentials; ``writes_use`` counts the claim against the path's long windows, before anything of it is tried.
     """
+    if not rates and not writes_use:
+        return await _claim(connection, wants, path_id=path_id, fence=fence, most_losses=most_losses)
+    async with connection.transaction():
+        entries = await _claim(connection, wants, path_id=path_id, fence=fence, most_losses=most_losses)
+        if entries and rates:
+            entries = await keep_within(connection, entries, rates=rates)
+        if entries and writes_use:
+            await connection.execute(_WRITE_USE, [path_id, len(entries)])
+        return entries
+
+
+_WRITE_USE = """
+INSERT INTO delivery_path_use AS used (path_id, minute, messages) VALUES (%s, date_trunc('minute', now()), %s)
+ON CONFLICT (path_id, minute) DO UPDATE SET messages = used.messages + EXCLUDED.messages
+"""
+
+
+async def _claim(
+    connection: Connection, wants: Sequence[Want], *, path_id: int, fence: int, most_losses: int
+) -> list[ClaimedEntry]:
     parameters = {
         "path": path_id,
         "fence": fence,

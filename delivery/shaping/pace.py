@@ -78,7 +78,17 @@ def is_throttling(reply: Reply, classification: Classification) -> bool:
     )
 
 
-def is_suspending(reply: Reply, classification: Classification) -> bool:
+def suspends_path(reply: Reply, classification: Classification) -> bool:
+    """The receiver will take nothing from this address for a while."""
+    return _is_suspending(reply, classification) and classification.scope in {Scope.ADDRESS_PROVIDER, Scope.PROVIDER}
+
+
+def suspends_tenant(reply: Reply, classification: Classification) -> bool:
+    """The receiver will take nothing of this tenant's for a while, from whatever address."""
+    return _is_suspending(reply, classification) and classification.scope is Scope.TENANT_PROVIDER
+
+
+def _is_suspending(reply: Reply, classification: Classification) -> bool:
     return reply.origin is not Origin.OWN and classification.action is Action.SUSPEND
 
 

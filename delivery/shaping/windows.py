@@ -6,6 +6,7 @@ askers at the same moment get what is left and no more.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import deque
 from collections.abc import Iterable
@@ -43,49 +44,92 @@ class Rate:
         return f"{self.count}/{self.seconds:.1f}s"
 
 
+class _Window:
+    """The turns under one rate. Long windows keep them in sixtieths, each dated as late as it can have been: never too few."""
+
+    def __init__(self, rate: Rate) -> None:
+        self.rate = rate
+        self.turns: deque[tuple[float, int]] = deque()  # (moment, how many), oldest first
+        self.taken = 0
+        self._grain = rate.seconds / 60 if rate.seconds >= 60 else 0.0
+
+    def add(self, moment: float, count: int = 1) -> None:
+        if self._grain:
+            moment = math.ceil(moment / self._grain) * self._grain
+        if self.turns and self.turns[-1][0] >= moment:
+            last, before = self.turns[-1]
+            self.turns[-1] = (last, before + count)
+        else:
+            self.turns.append((moment, count))
+        self.taken += count
+
+    def forget(self, now: float) -> None:
+        while self.turns and self.turns[0][0] <= now - self.rate.seconds:
+            self.taken -= self.turns.popleft()[1]
+
+    def wait(self, now: float) -> float:
+        """Until one turn is free."""
+        too_many = self.taken - self.rate.count + 1
+        if too_many <= 0:
+            return 0.0
+        for moment, count in self.turns:
+            too_many -= count
+            if too_many <= 0:
+                return moment + self.rate.seconds - now
+        return self.rate.seconds
+
+
 class Windows:
     """The turns of one path under its rates. Rates may change at any time; turns that were taken stay counted."""
 
     def __init__(self, rates: Iterable[Rate] = ()) -> None:
-        self._turns: dict[Rate, deque[float]] = {rate: deque() for rate in rates}
+        self._windows = [_Window(rate) for rate in rates]
 
     @property
     def rates(self) -> tuple[Rate, ...]:
-        return tuple(self._turns)
+        return tuple(window.rate for window in self._windows)
 
     def set_rates(self, rates: Iterable[Rate]) -> None:
-        known = max(self._turns.items(), key=lambda item: item[0].seconds, default=(None, deque[float]()))[1]
-        self._turns = {rate: self._turns.get(rate, deque(known)) for rate in rates}
+        known = {window.rate: window for window in self._windows}
+        longest = max(self._windows, key=lambda window: window.rate.seconds, default=None)
+        self._windows = []
+        for rate in rates:
+            window = known.get(rate)
+            if window is None:
+                window = _Window(rate)
+                for moment, count in longest.turns if longest else ():
+                    window.add(moment, count)
+            self._windows.append(window)
 
     def available(self, now: float) -> int | None:
         """How many turns could be taken now; None: as many as anybody likes."""
         self._forget(now)
-        return max(0, min(rate.count - len(turns) for rate, turns in self._turns.items())) if self._turns else None
+        return max(0, min(w.rate.count - w.taken for w in self._windows)) if self._windows else None
 
     def wait(self, now: float) -> float:
         """For how many seconds there will be no turn; 0 when there is one."""
         self._forget(now)
-        waits = [
-            turns[len(turns) - rate.count] + rate.seconds - now
-            for rate, turns in self._turns.items()
-            if len(turns) >= rate.count
-        ]
-        return max([0.0, *waits])
+        return max([0.0, *(window.wait(now) for window in self._windows)])
 
     def take(self, now: float) -> float:
         """Take a turn and return 0, or take none and return for how many seconds there will be none."""
         wait = self.wait(now)
         if wait <= 0:
-            for turns in self._turns.values():
-                turns.append(now)
+            self.count(now, 1)
         return wait
 
-    def fill(self, now: float) -> None:
-        """Count every window as used up: what the former owner of the path did just now is not known."""
-        for rate, turns in self._turns.items():
-            turns.extend([now] * (rate.count - len(turns)))
+    def count(self, moment: float, turns: int, *, longer_than: float = 0.0) -> None:
+        """Count turns that somebody took; ``longer_than`` leaves shorter windows alone."""
+        for window in self._windows:
+            if window.rate.seconds > longer_than and turns:
+                window.add(moment, turns)
+
+    def fill(self, now: float, *, up_to: float) -> None:
+        """Count windows of at most ``up_to`` seconds as used up: what the former owner did just now is not known."""
+        for window in self._windows:
+            if window.rate.seconds <= up_to and window.taken < window.rate.count:
+                window.add(now, window.rate.count - window.taken)
 
     def _forget(self, now: float) -> None:
-        for rate, turns in self._turns.items():
-            while turns and turns[0] <= now - rate.seconds:
-                turns.popleft()
+        for window in self._windows:
+            window.forget(now)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from delivery.transport.hops import MAX_HOPS, Hop
@@ -31,6 +31,7 @@ _OUR_OWN = frozenset({FailureKind.CANNOT_BIND, FailureKind.LOCAL})
 class ConnectionPool:
     """For one source address and EHLO name. Belongs to the event loop it is used on.
 
+    `before_connecting` is awaited before each address that is dialled, and may raise to prevent it.
     `max_messages` and `max_connections` may be changed at any time and count from then on.
     """
 
@@ -44,6 +45,7 @@ class ConnectionPool:
         max_messages: int = MAX_MESSAGES,
         max_connections: int | None = None,
         idle_seconds: float = IDLE_SECONDS,
+        before_connecting: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.max_messages = max_messages
         self.max_connections = max_connections
@@ -52,6 +54,7 @@ class ConnectionPool:
         self._timeouts = timeouts
         self._broken_tls = broken_tls
         self._idle_seconds = idle_seconds
+        self._before_connecting = before_connecting
         self._idle: OrderedDict[SmtpSession, asyncio.TimerHandle] = OrderedDict()  # the one idle longest first
         self._keys: dict[SmtpSession, _Key] = {}
         self._in_use = 0
@@ -183,6 +186,8 @@ class ConnectionPool:
         return await self._open_with(hop, replace(tls, mode=TlsMode.NONE), login, transcript)
 
     async def _open_with(self, hop: Hop, tls: TlsPolicy, login: Login | None, transcript: Transcript) -> SmtpSession:
+        if self._before_connecting is not None:
+            await self._before_connecting()
         return await SmtpSession.open(
             hop,
             source_address=self._source_address,

@@ -25,6 +25,7 @@ NOUNS = {
     "source": "Addresses that mail leaves from",
     "pool": "Groups of source addresses",
     "route": "Smarthosts for recipient domains",
+    "shaping": "How fast receivers are approached",
     "message": "Mail that was accepted, and what became of it",
     "queue": "What waits",
     "report": "Mail that came back, understood",

@@ -168,7 +168,8 @@ async def test_expired_leases_are_left_alone_for_a_moment_after_the_database_cam
         me = identity("worker-1")
 
         assert await ownership.acquire(room.connection, me, [path.id], lease=LEASE, takes_expired=False) == []
-        assert await ownership.renew(room.connection, other, [path.id], lease=LEASE) == {path.id: taken.fence}
+        renewed = await ownership.renew(room.connection, other, [path.id], lease=LEASE)
+        assert {path_id: one.fence for path_id, one in renewed.items()} == {path.id: taken.fence}
         assert await ownership.acquire(room.connection, me, [path.id], lease=LEASE, takes_expired=True) == []
         assert await recovery.sweep(room.connection) == 0
 

@@ -102,9 +102,9 @@ async def test_a_mark_that_is_being_written_while_the_path_is_taken_counts_as_se
     async with Room(world) as room, SmtpPeer(host=HOST, at_port=room.port):
         message_id = await room.send("someone@far.test")
         path_id = await room.value(
-            """INSERT INTO delivery_path (source_id, group_id, owner, owner_incarnation, fence, leased_until, pace_reason,
-                                          suspended_reason, budget_reserved)
-               SELECT %s, id, 'node1/worker-1', %s, 7, now() + interval '1 min', '', '', 0 FROM delivery_providergroup
+            """INSERT INTO delivery_path (source_id, group_id, owner, owner_incarnation, fence, leased_until,
+                                          pace_share, pace_reason, suspended_reason, suspension_s)
+               SELECT %s, id, 'node1/worker-1', %s, 7, now() + interval '1 min', 1, '', '', 0 FROM delivery_providergroup
                WHERE kind = 'unreachable' RETURNING id""",
             world.source.id,
             uuid7(),

@@ -66,7 +66,7 @@ def test_what_we_said_ourselves_never_changes_anything() -> None:
     classification = classify(own, "google")
 
     assert not shaping.is_throttling(own, classification)
-    assert not shaping.is_suspending(own, classification)
+    assert not shaping.suspends_path(own, classification)
 
 
 def test_a_reputation_reply_suspends_and_doubles_when_it_follows_another() -> None:
@@ -77,7 +77,7 @@ def test_a_reputation_reply_suspends_and_doubles_when_it_follows_another() -> No
     second = shaping.suspension_after(classification, last=first, now=first.until + timedelta(minutes=1))
     much_later = shaping.suspension_after(classification, last=second, now=second.until + timedelta(days=2))
 
-    assert shaping.is_suspending(reply, classification)
+    assert shaping.suspends_path(reply, classification)
     assert first.length == timedelta(minutes=30)
     assert second.length == timedelta(hours=1)
     assert much_later.length == timedelta(minutes=30)

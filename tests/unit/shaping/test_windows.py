@@ -67,13 +67,13 @@ def test_turns_stay_counted_when_the_rate_changes() -> None:
     windows.set_rates([Rate(5, 60)])
 
     assert windows.available(1.0) == 0
-    assert windows.available(60.5) == 5
+    assert windows.available(61.5) == 5
 
 
 def test_a_filled_window_lets_nobody_in_until_it_has_passed() -> None:
     windows = Windows([Rate(3, 10)])
 
-    windows.fill(0.0)
+    windows.fill(0.0, up_to=10)
 
     assert windows.take(9.9) > 0
     assert windows.take(10.1) == 0
@@ -82,3 +82,25 @@ def test_a_filled_window_lets_nobody_in_until_it_has_passed() -> None:
 def test_a_scaled_rate_grows_its_window_below_one_turn() -> None:
     assert Rate(8, 1).scaled(0.25) == Rate(2, 1)
     assert Rate(1, 1).scaled(0.25) == Rate(1, 4)
+
+
+def test_a_long_window_is_never_too_generous_and_little_too_strict() -> None:
+    windows = Windows([Rate(100, 3600)])
+    taken, now = [], 0.0
+    while now < 3 * 3600:
+        if windows.take(now) == 0:
+            taken.append(now)
+        now += 7.0
+
+    for begin in taken:
+        assert sum(begin <= turn < begin + 3600 for turn in taken) <= 100
+    assert len(taken) >= 290
+
+
+def test_turns_of_a_former_owner_are_counted_where_they_still_matter() -> None:
+    windows = Windows([Rate(2, 1), Rate(10, 60)])
+
+    windows.count(0.0, 8, longer_than=10)
+
+    assert windows.available(0.5) == 2
+    assert sum(windows.take(moment) == 0 for moment in (1.0, 2.0, 3.0, 4.0)) == 2
