@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, include, path
 
-from relayweb.console import domains, errors, message, messages, preferences, rejections, signin, tenants
+from relayweb.console import credentials, domains, errors, message, messages, preferences, rejections, signin, tenants
 from relayweb.console.admin import health
 
 tenant_pages: list[URLPattern | URLResolver] = [
@@ -17,6 +17,12 @@ tenant_pages: list[URLPattern | URLResolver] = [
     path("messages/<uuid:message_id>/html/", message.html_part, name="message-html"),
     path("messages/<uuid:message_id>/eml/", message.original, name="message-eml"),
     path("rejections/", rejections.rejections, name="rejections"),
+    path("credentials/", credentials.credential_list, name="credentials"),
+    path("credentials/issue/", credentials.issue, name="credential-issue"),
+    path("credentials/<uuid:credential_id>/", credentials.page, name="credential"),
+    path("credentials/<uuid:credential_id>/secret/", credentials.secret_page, name="credential-secret"),
+    path("credentials/<uuid:credential_id>/rotate/", credentials.rotate, name="credential-rotate"),
+    path("credentials/<uuid:credential_id>/revoke/", credentials.revoke, name="credential-revoke"),
     path("domains/", domains.domain_list, name="domains"),
     path("domains/add/", domains.add, name="domain-add"),
     path("domains/removed/<uuid:domain_id>/restore/", domains.restore, name="domain-restore"),

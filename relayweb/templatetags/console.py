@@ -47,6 +47,11 @@ def ambiguous_mark() -> SafeString:
 
 
 @register.simple_tag
+def test_mark() -> SafeString:
+    return mark(words.TEST)
+
+
+@register.simple_tag
 def moment(when: datetime | None, style: str = "list") -> SafeString:
     return moments.time_tag(when, style=style)
 
@@ -109,6 +114,11 @@ def spf_fault(word: str) -> Any:
 @register.filter
 def moment_in_full(when: datetime) -> SafeString:
     return moments.time_tag(when, style="full")
+
+
+@register.filter
+def moment_in_short(when: datetime) -> SafeString:
+    return moments.time_tag(when)
 
 
 @register.filter

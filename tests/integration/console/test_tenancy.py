@@ -10,8 +10,9 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, reverse
 
 from accounts.audit import Actor
+from accounts.credentials import issue_credential
 from accounts.identifiers import uuid7
-from accounts.models import Tenant
+from accounts.models import Credential, Tenant
 from delivery.domains import add_domain
 from delivery.models import Message, SendingDomain
 from relayweb import urls
@@ -28,6 +29,9 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "message-html": ("message_id",),
     "message-eml": ("message_id",),
     "rejections": (),
+    "credentials": (),
+    "credential-issue": (),
+    **{f"credential{part}": ("credential_id",) for part in ("", "-secret", "-rotate", "-revoke")},
     "domains": (),
     "domain-add": (),
     "domain-restore": ("domain_id",),
@@ -52,12 +56,13 @@ def test_every_tenant_route_is_in_the_inventory_and_asks_who_is_there() -> None:
 
 @pytest.fixture
 def acmes(cast: Cast) -> Message:
+    issue_credential(cast.acme, kind="smtp", name="confidential", actor=Actor.system("test"))
     add_domain(cast.acme, "confidential.example", actor=Actor.system("test"), assume_verified=True)
     return write_message(cast.acme, *EXAMPLES[:3], subject="confidential")
 
 
 def _path(route: str, slug: str, key: UUID, *, name: str = "confidential.example") -> str:
-    values = {"message_id": key, "domain_id": key, "name": name}
+    values = {"message_id": key, "domain_id": key, "credential_id": key, "name": name}
     return reverse(route, kwargs={"slug": slug, **{name: values[name] for name in ROUTES[route]}})
 
 
@@ -105,6 +110,8 @@ def _key_of(route: str, cast: Cast) -> UUID:
     """An id of Acme's that the route would take."""
     if "domain_id" in ROUTES[route]:
         return SendingDomain.objects.of(cast.acme).get().id
+    if "credential_id" in ROUTES[route]:
+        return Credential.objects.of(cast.acme).get().id
     return Message.objects.of(cast.acme).get().id
 
 
