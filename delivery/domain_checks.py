@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from delivery import spf
 from delivery.dns import DnsFailure, DnsFailureKind, Resolver
+from delivery.spf import Tree
 
 
 class Proof(StrEnum):
@@ -48,9 +50,15 @@ class Finding(StrEnum):
     SPF_TWICE = "spf_twice"
     SPF_INCLUDE_MISSING = "spf_include_missing"
     SPF_ALLOWS_ALL = "spf_allows_all"
+    SPF_TOO_MANY_LOOKUPS = "spf_too_many_lookups"
+    SPF_DEAD_NAMES = "spf_dead_names"
+    SPF_INCLUDE_BROKEN = "spf_include_broken"
+    SPF_SYNTAX = "spf_syntax"
     DMARC_MISSING = "dmarc_missing"
     DMARC_INVALID = "dmarc_invalid"
     DMARC_ONLY_WATCHES = "dmarc_only_watches"
+    DMARC_STRICT = "dmarc_strict"
+    DMARC_REPORTS_REFUSED = "dmarc_reports_refused"
     BOUNCE_MISSING = "bounce_missing"
     BOUNCE_ELSEWHERE = "bounce_elsewhere"
     BOUNCE_CONFLICT = "bounce_conflict"
@@ -65,7 +73,10 @@ _LEVELS = {
     Finding.DKIM_SECOND_MISSING: Level.WARNING,
     Finding.SPF_MISSING: Level.WARNING,
     Finding.SPF_INCLUDE_MISSING: Level.WARNING,
+    Finding.SPF_DEAD_NAMES: Level.WARNING,
     Finding.DMARC_ONLY_WATCHES: Level.NOTE,
+    Finding.DMARC_STRICT: Level.WARNING,
+    Finding.DMARC_REPORTS_REFUSED: Level.WARNING,
     Finding.BOUNCE_MISSING: Level.WARNING,
     Finding.BOUNCE_ELSEWHERE: Level.WARNING,
     Finding.NO_MX: Level.WARNING,
@@ -204,6 +215,8 @@ class Answers:
     parent_dmarc: Answer
     mx: Answer
     addresses: Answer
+    spf_tree: Tree | None = None  # of the one valid SPF record
+    report_permissions: dict[str, Answer] = field(default_factory=dict)  # by the domain that reports are sent to
 
 
 async def observe(wanted: Wanted, resolver: Resolver) -> Observation:
@@ -235,9 +248,40 @@ async def _look_up(wanted: Wanted, resolver: Resolver) -> Answers:
     per_selector = {
         kind: {selector: found.pop(f"{kind} {selector}") for selector in names} for kind in ("cname", "key", "address")
     }
-    return Answers(
-        cnames=per_selector["cname"], keys=per_selector["key"], key_addresses=per_selector["address"], **found
+    tree, permissions = await asyncio.gather(
+        _spf_tree(resolver, wanted.domain, found["spf"]), _report_permissions(resolver, wanted, found["dmarc"])
     )
+    return Answers(
+        cnames=per_selector["cname"],
+        keys=per_selector["key"],
+        key_addresses=per_selector["address"],
+        spf_tree=tree,
+        report_permissions=permissions,
+        **found,
+    )
+
+
+async def _spf_tree(resolver: Resolver, domain: str, texts: Answer) -> spf.Tree | None:
+    records = [text for text in texts.values if spf.is_record(text)]
+    if len(records) != 1:
+        return None
+    try:
+        return await spf.evaluate(domain, records[0], resolver)
+    except spf.Malformed:
+        return None
+
+
+async def _report_permissions(resolver: Resolver, wanted: Wanted, dmarc: Answer) -> dict[str, Answer]:
+    """RFC 9990 §4: who is to receive another domain's reports must have said so. The first few receivers only."""
+    records = [text for text in dmarc.values if _DMARC.match(text)]
+    foreign = [
+        domain
+        for domain in (report_domains(records[0]) if records else [])
+        if not _is_same_organisation(domain, wanted.registered_domain)
+    ][:_MOST_REPORT_RECEIVERS]
+    names = [permission_name(wanted.domain, domain) for domain in foreign]
+    answers = await asyncio.gather(*(_texts(resolver, name) for name in names))
+    return dict(zip(foreign, answers, strict=True))
 
 
 async def _texts(resolver: Resolver, name: str) -> Answer:
@@ -375,23 +419,46 @@ def _judge_bounce(wanted: Wanted, answers: Answers) -> RecordCheck:
 
 
 def _judge_spf(wanted: Wanted, answers: Answers) -> RecordCheck:
-    records = [text for text in answers.spf.values if _SPF.match(text)]
+    records = [text for text in answers.spf.values if spf.is_record(text)]
     found = " | ".join(records) or None
 
-    def check(ok: bool, finding: Finding | None, value: str = wanted.spf_value) -> RecordCheck:
-        return RecordCheck("spf", "TXT", wanted.domain, value, found, ok, finding)
+    def check(ok: bool, finding: Finding | None, value: str = wanted.spf_value, **data: Any) -> RecordCheck:
+        return RecordCheck("spf", "TXT", wanted.domain, value, found, ok, finding, data)
 
     if not records:
         return check(False, Finding.DNS_NOT_ANSWERING if answers.spf.is_unknown else Finding.SPF_MISSING)
     merged = merge_spf(records, wanted.spf_include)
     if len(records) > 1:
-        return check(False, Finding.SPF_TWICE, merged)
-    terms = [term.lower() for term in records[0].split()[1:]]
-    if "all" in terms or "+all" in terms:
-        return check(False, Finding.SPF_ALLOWS_ALL, merged)
-    if f"include:{wanted.spf_include}" not in {term.lstrip("+") for term in terms}:
-        return check(False, Finding.SPF_INCLUDE_MISSING, merged)
-    return check(True, None, records[0])
+        return check(False, Finding.SPF_TWICE, merged, count=len(records))
+    try:
+        terms = spf.read_terms(records[0])
+    except spf.Malformed as fault:
+        mended = [fault.fixed if term == fault.token else term for term in records[0].split()]
+        advised = merge_spf([" ".join(term for term in mended if term)], wanted.spf_include)
+        return check(False, Finding.SPF_SYNTAX, advised, token=fault.token)
+    tree = answers.spf_tree
+    data: dict[str, Any] = _tree_data(tree) if tree is not None else {}
+    if tree is not None and tree.broken:
+        return check(False, Finding.SPF_INCLUDE_BROKEN, merged, **data)
+    if tree is not None and tree.lookups > spf.MOST_LOOKUPS:
+        return check(False, Finding.SPF_TOO_MANY_LOOKUPS, merged, **data)
+    if any(term.name == "all" and term.qualifier == "+" for term in terms):
+        return check(False, Finding.SPF_ALLOWS_ALL, merged, **data)
+    if not any(term.name == "include" and term.value == wanted.spf_include for term in terms):
+        return check(False, Finding.SPF_INCLUDE_MISSING, merged, **data)
+    if tree is not None and tree.voids:
+        return check(len(tree.voids) <= spf.MOST_VOID_LOOKUPS, Finding.SPF_DEAD_NAMES, records[0], **data)
+    return check(True, None, records[0], **data)
+
+
+def _tree_data(tree: spf.Tree) -> dict[str, Any]:
+    return {
+        "lookups": tree.lookups,
+        "is_complete": tree.is_complete,
+        "voids": list(tree.voids),
+        "broken": list(tree.broken),
+        "tree": [branch.as_json() for branch in tree.branches],
+    }
 
 
 def _judge_dmarc(wanted: Wanted, answers: Answers) -> RecordCheck:
@@ -408,7 +475,21 @@ def _judge_dmarc(wanted: Wanted, answers: Answers) -> RecordCheck:
     policy = tags_of(records[0]).get("p", "none").lower()
     if len(records) > 1 or policy not in {"none", "quarantine", "reject"}:
         return check(False, Finding.DMARC_INVALID, count=len(records), token=f"p={policy}")
+    tags = tags_of(records[0])
+    refusing = [domain for domain, answer in answers.report_permissions.items() if _refuses_reports(answer)]
+    if refusing:
+        permission = permission_name(wanted.domain, refusing[0])
+        return check(True, Finding.DMARC_REPORTS_REFUSED, address=refusing[0], permission=permission)
+    # Signatures name the sending domain itself and bounces go to a name below it: to "s" neither is the same as an
+    # author of a subdomain, or as the author's domain.
+    strict = [tag for tag in ("adkim", "aspf") if tags.get(tag, "r").lower() == "s"]
+    if strict:
+        return check(True, Finding.DMARC_STRICT, signing=wanted.domain if "adkim" in strict else wanted.bounce_name)
     return check(True, Finding.DMARC_ONLY_WATCHES if policy == "none" else None)
+
+
+def _refuses_reports(answer: Answer) -> bool:
+    return not answer.is_unknown and not any(_DMARC.match(text) for text in answer.values)
 
 
 def _judge_domain(wanted: Wanted, answers: Answers) -> RecordCheck | None:
@@ -423,9 +504,23 @@ def _judge_domain(wanted: Wanted, answers: Answers) -> RecordCheck | None:
 
 # ---------------------------------------------------------------- records as text
 
-_SPF = re.compile(r"v=spf1(?:\s|$)", re.IGNORECASE)
 _DMARC = re.compile(r"v\s*=\s*DMARC1\s*(?:;|$)", re.IGNORECASE)
 _ALL = re.compile(r"[+?~-]?all", re.IGNORECASE)
+_REPORT_TO = re.compile(r"mailto:[^@,\s]+@([^!,\s]+)", re.IGNORECASE)
+_MOST_REPORT_RECEIVERS = 4
+
+
+def report_domains(record: str) -> list[str]:
+    """Where a DMARC record has its aggregate reports sent."""
+    return list(dict.fromkeys(domain.lower() for domain in _REPORT_TO.findall(tags_of(record).get("rua", ""))))
+
+
+def permission_name(domain: str, receiver: str) -> str:
+    return f"{domain}._report._dmarc.{receiver}"
+
+
+def _is_same_organisation(domain: str, registered_domain: str) -> bool:
+    return domain == registered_domain or domain.endswith(f".{registered_domain}")
 
 
 def merge_spf(records: Sequence[str], include: str) -> str:

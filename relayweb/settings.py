@@ -206,6 +206,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",  # "Saved.", told on the page one is led to
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "relayweb.middleware.DatabaseAway",
 ]
@@ -214,7 +215,11 @@ TEMPLATES = [
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "DIRS": [BASE_DIR / "templates"],
         "OPTIONS": {
-            "context_processors": ["django.template.context_processors.request", "relayweb.console.context.console"],
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.messages.context_processors.messages",
+                "relayweb.console.context.console",
+            ],
             "builtins": ["relayweb.templatetags.console", "django.templatetags.i18n", "django.templatetags.static"],
             "loaders": [
                 ("django.template.loaders.cached.Loader", ["django.template.loaders.filesystem.Loader"]),
@@ -222,6 +227,7 @@ TEMPLATES = [
         },
     }
 ]
+MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"  # signed; no page asks the database for it
 FORM_RENDERER = "django.forms.renderers.DjangoTemplates"
 
 # Collected, hashed and compressed at start where that has been done (script/server does), else read where they are.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, include, path
 
-from relayweb.console import errors, message, messages, preferences, rejections, signin, tenants
+from relayweb.console import credentials, domains, errors, message, messages, preferences, rejections, signin, tenants
 from relayweb.console.admin import health
 
 tenant_pages: list[URLPattern | URLResolver] = [
@@ -17,6 +17,22 @@ tenant_pages: list[URLPattern | URLResolver] = [
     path("messages/<uuid:message_id>/html/", message.html_part, name="message-html"),
     path("messages/<uuid:message_id>/eml/", message.original, name="message-eml"),
     path("rejections/", rejections.rejections, name="rejections"),
+    path("credentials/", credentials.credential_list, name="credentials"),
+    path("credentials/issue/", credentials.issue, name="credential-issue"),
+    path("credentials/<uuid:credential_id>/", credentials.page, name="credential"),
+    path("credentials/<uuid:credential_id>/secret/", credentials.secret_page, name="credential-secret"),
+    path("credentials/<uuid:credential_id>/rotate/", credentials.rotate, name="credential-rotate"),
+    path("credentials/<uuid:credential_id>/revoke/", credentials.revoke, name="credential-revoke"),
+    path("domains/", domains.domain_list, name="domains"),
+    path("domains/add/", domains.add, name="domain-add"),
+    path("domains/removed/<uuid:domain_id>/restore/", domains.restore, name="domain-restore"),
+    path("domains/<str:name>/", domains.page, name="domain"),
+    path("domains/<str:name>/live/", domains.live, name="domain-live"),
+    path("domains/<str:name>/check/", domains.check, name="domain-check"),
+    path("domains/<str:name>/hand-on/", domains.hand_on, name="domain-hand-on"),
+    path("domains/<str:name>/zone/", domains.zone_file, name="domain-zone"),
+    path("domains/<str:name>/switch/", domains.switch, name="domain-switch"),
+    path("domains/<str:name>/remove/", domains.remove, name="domain-remove"),
 ]
 
 operator_pages: list[URLPattern | URLResolver] = [

@@ -47,11 +47,39 @@ class Which:
         raise ValueError("name a message, a recipient, a domain or a tenant")
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Open recipients: all of them, those in an engine's hands at this moment, those held, those that wait to be retried."""
+
+    open: int
+    in_hand: int
+    held: int
+    deferred: int
+
+    @property
+    def can_change(self) -> int:
+        return self.open - self.in_hand
+
+
 # The tenant first: its entries have an index, those of a domain do not.
 _OF_DOMAIN = """entry.tenant_id = (SELECT tenant_id FROM delivery_sendingdomain WHERE id = %s)
                 AND EXISTS (SELECT 1 FROM delivery_message AS message
                         WHERE message.id = entry.message_id AND message.domain_id = %s)"""
 _NOT_IN_HAND = "entry.path_id IS NULL"
+
+
+def waiting(which: Which) -> Waiting:
+    """What is open, for the question that stands before a change."""
+    with connection.cursor() as cursor:
+        condition, values = which.condition
+        cursor.execute(
+            f"""SELECT count(*), count(*) FILTER (WHERE entry.path_id IS NOT NULL),
+                       count(*) FILTER (WHERE held_reason IS NOT NULL),
+                       count(*) FILTER (WHERE {_NOT_IN_HAND} AND held_reason IS NULL AND next_attempt_at > now())
+                FROM delivery_queue_entry AS entry WHERE {condition}""",
+            values,
+        )
+        return Waiting(*cursor.fetchone())
 
 
 def hold(which: Which, *, reason: str) -> Changed:

@@ -20,6 +20,7 @@ from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 from django.views.decorators.cache import never_cache
 
+from accounts.audit import Actor
 from accounts.models import Membership, Role, Tenant, TenantState, User
 
 UTC_COOKIE = "relay_clock"
@@ -34,6 +35,20 @@ class Seat:
     tenant: Tenant
     person: User
     role: Role
+    peer_address: str | None = None
+
+    @property
+    def actor(self) -> Actor:
+        """Who the audit log names for what is done here. A tenant's page gives nobody an operator's rights."""
+        return Actor(self.person.email, user=self.person, peer_address=self.peer_address)
+
+    @property
+    def may_set_up(self) -> bool:
+        return self.role.includes(Role.DEVELOPER)
+
+    @property
+    def may_manage(self) -> bool:
+        return self.role.includes(Role.ADMIN)
 
 
 def tenant_page(role: Role = Role.ANALYST) -> Callable[[View], View]:
@@ -128,7 +143,7 @@ def _take_seat(request: HttpRequest, membership: Membership | None) -> Seat:
     if membership is None or membership.tenant.state == TenantState.CLOSED:
         raise Http404
     assert isinstance(request.user, User)
-    seat = Seat(membership.tenant, request.user, Role(membership.role))
+    seat = Seat(membership.tenant, request.user, Role(membership.role), request.META.get("REMOTE_ADDR") or None)
     request.seat = seat  # type: ignore[attr-defined]
     use_clock_of(request, seat.person.time_zone or seat.tenant.time_zone)
     return seat

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+import idna
 from django import template
+from django.forms import BoundField
 from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -42,6 +44,11 @@ def mark(which: Mark) -> SafeString:
 @register.simple_tag
 def ambiguous_mark() -> SafeString:
     return mark(words.AMBIGUOUS)
+
+
+@register.simple_tag
+def test_mark() -> SafeString:
+    return mark(words.TEST)
 
 
 @register.simple_tag
@@ -82,6 +89,36 @@ def step(phase: str) -> Any:
 @register.simple_tag
 def zone() -> str:
     return moments.zone_name()
+
+
+@register.inclusion_tag("_field.html")
+def field(bound: BoundField) -> dict[str, Any]:
+    """A form's field with its label, hint and errors, each tied to it for screen readers."""
+    return {"field": bound}
+
+
+@register.filter
+def readable_domain(name: str) -> str:
+    """Internationalised names in their own script; both forms stand side by side where they differ."""
+    try:
+        return idna.decode(name) if "xn--" in name else name
+    except idna.IDNAError:
+        return name
+
+
+@register.filter
+def spf_fault(word: str) -> Any:
+    return words.SPF_FAULTS.get(word, word)
+
+
+@register.filter
+def moment_in_full(when: datetime) -> SafeString:
+    return moments.time_tag(when, style="full")
+
+
+@register.filter
+def moment_in_short(when: datetime) -> SafeString:
+    return moments.time_tag(when)
 
 
 @register.filter

@@ -9,9 +9,12 @@ import pytest
 from django.test import Client
 from django.urls import URLPattern, URLResolver, reverse
 
+from accounts.audit import Actor
+from accounts.credentials import issue_credential
 from accounts.identifiers import uuid7
-from accounts.models import Tenant
-from delivery.models import Message
+from accounts.models import Credential, Tenant
+from delivery.domains import add_domain
+from delivery.models import Message, SendingDomain
 from relayweb import urls
 from tests.support.journeys import EXAMPLES, Cast, write_message
 
@@ -26,6 +29,13 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "message-html": ("message_id",),
     "message-eml": ("message_id",),
     "rejections": (),
+    "credentials": (),
+    "credential-issue": (),
+    **{f"credential{part}": ("credential_id",) for part in ("", "-secret", "-rotate", "-revoke")},
+    "domains": (),
+    "domain-add": (),
+    "domain-restore": ("domain_id",),
+    **{f"domain{part}": ("name",) for part in ("", "-live", "-check", "-hand-on", "-zone", "-switch", "-remove")},
 }
 
 
@@ -46,31 +56,46 @@ def test_every_tenant_route_is_in_the_inventory_and_asks_who_is_there() -> None:
 
 @pytest.fixture
 def acmes(cast: Cast) -> Message:
+    issue_credential(cast.acme, kind="smtp", name="confidential", actor=Actor.system("test"))
+    add_domain(cast.acme, "confidential.example", actor=Actor.system("test"), assume_verified=True)
     return write_message(cast.acme, *EXAMPLES[:3], subject="confidential")
 
 
-def _path(route: str, slug: str, message_id: UUID) -> str:
-    values = {"message_id": message_id}
+def _path(route: str, slug: str, key: UUID, *, name: str = "confidential.example") -> str:
+    values = {"message_id": key, "domain_id": key, "credential_id": key, "name": name}
     return reverse(route, kwargs={"slug": slug, **{name: values[name] for name in ROUTES[route]}})
 
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_a_stranger_finds_nothing(route: str, cast: Cast, acmes: Message, charlie: Client) -> None:
-    foreign = charlie.get(_path(route, cast.acme.slug, acmes.id))
-    unknown = charlie.get(_path(route, "nobody", uuid7()))
+    for method in (charlie.get, charlie.post):
+        foreign = method(_path(route, cast.acme.slug, acmes.id))
+        unknown = method(_path(route, "nobody", uuid7(), name="nowhere.example"))
 
-    assert foreign.status_code == unknown.status_code == 404
-    assert foreign.content == unknown.content
-    assert b"confidential" not in foreign.content
+        assert foreign.status_code == unknown.status_code
+        assert foreign.status_code == 404 or (method == charlie.post and foreign.status_code == 405)
+        assert foreign.content == unknown.content
+        assert b"confidential" not in foreign.content
 
 
 @pytest.mark.parametrize("route", [route for route, needs in ROUTES.items() if needs])
 def test_a_foreign_id_in_ones_own_tenant_is_not_found(route: str, cast: Cast, acmes: Message, charlie: Client) -> None:
-    foreign = charlie.get(_path(route, cast.globex.slug, acmes.id))
-    unknown = charlie.get(_path(route, cast.globex.slug, uuid7()))
+    objects = [_key_of(route, cast), uuid7()]
+    foreign, unknown = (
+        (
+            method(_path(route, cast.globex.slug, objects[0], name="confidential.example"))
+            for method in (charlie.get, charlie.post)
+        ),
+        (
+            method(_path(route, cast.globex.slug, objects[1], name="nowhere.example"))
+            for method in (charlie.get, charlie.post)
+        ),
+    )
+    answers = [(one.status_code, one.content) for one in foreign]
 
-    assert foreign.status_code == unknown.status_code == 404
-    assert foreign.content == unknown.content
+    assert answers == [(one.status_code, one.content) for one in unknown]
+    assert {status for status, _ in answers} in ({404}, {404, 405})
+    assert SendingDomain.objects.of(cast.acme).get().state == "verified"
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -79,6 +104,15 @@ def test_somebody_signed_out_is_led_to_the_sign_in(route: str, cast: Cast, acmes
 
     assert answer.status_code == 302
     assert answer["Location"].startswith("/accounts/login/?next=/t/acme/")
+
+
+def _key_of(route: str, cast: Cast) -> UUID:
+    """An id of Acme's that the route would take."""
+    if "domain_id" in ROUTES[route]:
+        return SendingDomain.objects.of(cast.acme).get().id
+    if "credential_id" in ROUTES[route]:
+        return Credential.objects.of(cast.acme).get().id
+    return Message.objects.of(cast.acme).get().id
 
 
 def test_open_rows_of_another_tenant_are_not_given_out(cast: Cast, acmes: Message, charlie: Client) -> None:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-
-from tests.support.dns_server import FakeDns
-from tests.support.loop_thread import LoopThread
 
 if TYPE_CHECKING:
     from accounts.audit import Actor
@@ -41,18 +37,3 @@ def globex(db: None, operator: Actor) -> Tenant:
     from delivery.tenants import open_tenant
 
     return open_tenant("Globex", owner_email="charlie@globex.example", actor=operator)[0]
-
-
-@pytest.fixture
-def name_server(settings: Any) -> Iterator[FakeDns]:
-    """The name server that domains are looked up at. What a test writes into it counts for the next look."""
-    from relayweb.env import Endpoint
-
-    async def start() -> FakeDns:
-        return await FakeDns().__aenter__()
-
-    with LoopThread() as loop:
-        server = loop.run(start())
-        settings.DNS = Endpoint(*server.address)
-        yield server
-        loop.run(server.__aexit__(None, None, None))

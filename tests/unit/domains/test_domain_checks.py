@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from delivery import spf
 from delivery.dns import DnsFailureKind
 from delivery.domain_checks import (
     Answer,
@@ -19,6 +20,7 @@ from delivery.domain_checks import (
     WantedKey,
     judge,
     merge_spf,
+    report_domains,
     wanted_records,
 )
 from delivery.domains import LAPSE_LOOKS, Standing, next_standing
@@ -270,3 +272,48 @@ def test_a_shorter_recheck_period_shortens_the_countdown() -> None:
     standing = Standing("verified", is_assumed=False, failing_since=NOW - timedelta(seconds=6), misses=5)
 
     assert next_standing(standing, Proof.MISSING, now=NOW, recheck=timedelta(seconds=2)).state == "lapsed"
+
+
+@pytest.mark.parametrize(
+    ("record", "tree", "finding"),
+    [
+        ("v=spf1 ip4:192.0.2.300 ~all", None, Finding.SPF_SYNTAX),
+        (
+            "v=spf1 include:old.example ~all",
+            spf.Tree((spf.Branch("include:old.example", "old.example", 12),)),
+            Finding.SPF_TOO_MANY_LOOKUPS,
+        ),
+        ("v=spf1 include:gone.example ~all", spf.Tree((), broken=("gone.example",)), Finding.SPF_INCLUDE_BROKEN),
+        (
+            f"v=spf1 include:{WANTED.spf_include} a:old.example ~all",
+            spf.Tree((), voids=("old.example",)),
+            Finding.SPF_DEAD_NAMES,
+        ),
+    ],
+)
+def test_what_the_spf_tree_shows(record: str, tree: spf.Tree | None, finding: Finding) -> None:
+    observation = judge(WANTED, replace(PERFECT, spf=_said(record), spf_tree=tree))
+
+    assert _record(observation, "spf").finding == finding
+
+
+@pytest.mark.parametrize(
+    ("record", "permissions", "finding"),
+    [
+        ("v=DMARC1; p=reject; adkim=s", {}, Finding.DMARC_STRICT),
+        ("v=DMARC1; p=reject; rua=mailto:x@else.example", {"else.example": _said()}, Finding.DMARC_REPORTS_REFUSED),
+        ("v=DMARC1; p=reject; rua=mailto:x@else.example", {"else.example": _said("v=DMARC1")}, None),
+        ("v=DMARC1; p=reject; rua=mailto:x@else.example", {"else.example": Answer(is_unknown=True)}, None),
+    ],
+)
+def test_dmarc_reports_and_strictness(record: str, permissions: dict[str, Answer], finding: Finding | None) -> None:
+    observation = judge(WANTED, replace(PERFECT, dmarc=_said(record), report_permissions=permissions))
+
+    assert _record(observation, "dmarc").finding == finding
+
+
+def test_only_foreign_receivers_of_reports_need_a_permission() -> None:
+    assert report_domains("v=DMARC1; rua=mailto:a@one.example!10m, mailto:b@two.example") == [
+        "one.example",
+        "two.example",
+    ]
