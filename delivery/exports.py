@@ -69,7 +69,7 @@ def _page(
         # The conditions are the literals above; values are bound.
         cursor.execute(
             f"""SELECT message_id, id, address, state, reply_class, reply, attempts, next_attempt_at, returned_class
-                FROM delivery_recipient WHERE {" AND ".join(conditions)} ORDER BY id DESC LIMIT %s""",  # noqa: S608
+                FROM delivery_recipient WHERE {" AND ".join(conditions)} ORDER BY id DESC LIMIT %s""",
             [*parameters, size],
         )
         return [RecipientLine(*row) for row in cursor.fetchall()]

@@ -101,7 +101,7 @@ class Boundary:
     async def _wait_until(self, holds: Callable[[], bool], seconds: float) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        while not holds() and loop.time() < deadline:  # noqa: ASYNC110 - asked rarely, once in a process's life
+        while not holds() and loop.time() < deadline:
             await asyncio.sleep(0.02)
 
     @property

@@ -27,6 +27,7 @@ NOUNS = {
     "route": "Smarthosts for recipient domains",
     "message": "Mail that was accepted, and what became of it",
     "queue": "What waits",
+    "suppression": "Whom mail must not go to",
     "report": "Mail that came back, understood",
     "reply": "What a reply of a receiving server means to us",
     "sandbox": "The small Internet on this machine",

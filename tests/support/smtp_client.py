@@ -65,7 +65,7 @@ async def deliver(
 
 async def until_unusable(session: SmtpSession) -> None:
     """Let the loop run until the session has noticed that its connection is of no use."""
-    while session.is_usable:  # noqa: ASYNC110 - it tells nobody
+    while session.is_usable:
         await asyncio.sleep(0)
 
 
