@@ -19,6 +19,7 @@ import structlog
 from psycopg.types.json import Jsonb
 
 from accounts.identifiers import uuid7
+from delivery import suppression_list
 from delivery.core.outcome import Outcome
 from delivery.core.states import EventKind, RecipientState
 from delivery.queue.claim import ClaimedEntry
@@ -133,6 +134,58 @@ async def _tell_lanes(connection: Connection, rows: list[dict[str, Any]]) -> Non
     )
 
 
+@dataclass(frozen=True, slots=True)
+class KeptBack:
+    """A claimed entry whose recipient has been suppressed meanwhile: it ends untried."""
+
+    entry: ClaimedEntry
+    path_id: int
+    fence: int
+    suppression_id: UUID
+    reason: str
+
+
+async def keep_back(connection: Connection, kept: Sequence[KeptBack]) -> None:
+    """End these entries as suppressed, where their claims are still good. The attempt that the claim counted is taken back."""
+    kept = sorted(kept, key=lambda one: one.entry.recipient_id)
+    async with connection.transaction():
+        cursor = await connection.execute(
+            _KEEP_BACK,
+            [
+                [one.entry.recipient_id for one in kept],
+                [one.path_id for one in kept],
+                [one.fence for one in kept],
+                [one.reason for one in kept],
+                [uuid7() for _ in kept],
+            ],
+        )
+        done = {row[0] for row in await cursor.fetchall()}
+        await suppression_list.count_hits(
+            connection, [one.suppression_id for one in kept if one.entry.recipient_id in done]
+        )
+
+
+_KEEP_BACK = f"""
+WITH kept AS (
+    SELECT * FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::text[], %s::uuid[])
+        AS kept (recipient_id, path_id, fence, reason, event_id)
+), done AS (
+    DELETE FROM delivery_queue_entry AS entry USING kept
+    WHERE entry.recipient_id = kept.recipient_id AND entry.path_id = kept.path_id AND entry.fence = kept.fence
+    RETURNING entry.recipient_id, entry.message_id, entry.tenant_id, entry.attempts, kept.reason, kept.event_id
+), told AS (
+    INSERT INTO delivery_event (message_id, id, recipient_id, tenant_id, kind, occurred_at, data)
+    SELECT message_id, event_id, recipient_id, tenant_id, '{EventKind.SUPPRESSED}', now(), jsonb_build_object('reason', reason)
+    FROM done
+)
+UPDATE delivery_recipient AS recipient
+SET state = '{RecipientState.SUPPRESSED}', state_since = now(), reason = done.reason, attempts = done.attempts - 1,
+    next_attempt_at = NULL
+FROM done WHERE recipient.id = done.recipient_id
+RETURNING recipient.id
+"""
+
+
 _BELOW_THE_TIME = (1 << 80) - 1
 
 
@@ -238,6 +291,14 @@ attempted AS (
         'reply', reply_line, 'class', nullif(reply_class, ''), 'cause', cause, 'attempt', number, 'host', nullif(host, ''),
         'ambiguous', nullif(is_ambiguous, false), 'next_attempt_at', next_attempt_at))
     FROM settled JOIN done USING (recipient_id)
+), struck AS (
+    -- Only noted here, so that no settlement waits for a row that others want too; judged a moment later.
+    INSERT INTO delivery_strike (tenant_id, message_id, recipient_id, reply_class, action, detail, happened_at, due_at,
+                                 address, verdict)
+    SELECT tenant_id, message_id, recipient_id, reply_class, action, left(reply_line, 500), now(),
+        now() + CASE WHEN reply_class = 'bad_domain' THEN interval '1 h' ELSE interval '0' END, '', ''
+    FROM settled JOIN done USING (recipient_id)
+    WHERE state = 'bounced' AND action IN ('fail_and_suppress', 'fail_and_count')
 )
 UPDATE delivery_recipient AS recipient
 SET state = settled.state, state_since = now(), reason = '', attempts = settled.number,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 from celery import shared_task
 
-from delivery import domains, partitions
+from delivery import domains, partitions, strikes, suppressions
 
 log = structlog.get_logger(__name__)
 
@@ -33,3 +33,18 @@ def check_domains() -> None:
     checked = domains.check_due_domains()
     if checked:
         log.info("domains_checked", count=checked)
+
+
+@shared_task(name="delivery.judge_strikes", ignore_result=True)
+def judge_strikes() -> None:
+    """What refusals say against addresses, and the second look at domains that did not exist."""
+    strikes.judge_due()
+    strikes.look_again()
+
+
+@shared_task(name="delivery.forget_suppressions", ignore_result=True)
+def forget_suppressions() -> None:
+    """What cannot be restored or counted any more."""
+    forgotten = suppressions.forget_old() + strikes.forget_old()
+    if forgotten:
+        log.info("suppressions_forgotten", count=forgotten)

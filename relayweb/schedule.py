@@ -17,5 +17,7 @@ SCHEDULE: dict[str, dict[str, Any]] = {
         "task": "delivery.check_domains",
         "schedule": min(MINUTE, float(settings.DOMAIN_RECHECK_SECONDS)),
     },
+    "strikes are judged": {"task": "delivery.judge_strikes", "schedule": MINUTE},
+    "old suppressions are forgotten": {"task": "delivery.forget_suppressions", "schedule": HOUR},
     "partitions are made ahead": {"task": "delivery.make_partitions", "schedule": HOUR},
 }

@@ -41,6 +41,9 @@ class Tenant(models.Model):
     content_retention_days = models.PositiveSmallIntegerField(default=7)
     log_retention_days = models.PositiveSmallIntegerField(default=90)
     keeps_content_after_delivery = models.BooleanField(default=True)
+    refuses_suppressed = models.BooleanField(
+        default=False, help_text="at RCPT; off: mail to suppressed recipients is accepted and shown as suppressed"
+    )
 
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     closed_at = models.DateTimeField(null=True, blank=True)

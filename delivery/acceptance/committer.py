@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import structlog
@@ -23,6 +24,7 @@ from psycopg.types.json import Jsonb
 
 from accounts import database
 from accounts.identifiers import uuid7_at
+from delivery import suppression_list
 from delivery.acceptance import doorbell, quota
 from delivery.acceptance.message import NewMessage, NewRecipient
 from delivery.core import replies
@@ -31,6 +33,7 @@ from delivery.core.replies import Rejection
 from delivery.core.states import EventKind, RecipientState
 from delivery.queue import wake
 from delivery.queue.enqueue import Place, Placement, Sender, mark_due
+from delivery.suppression_list import Asked, Match
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +44,6 @@ Connection = psycopg.AsyncConnection[Any]
 
 TEST_REASON = "test"
 _EMPTY_OBJECT = Jsonb({})
-_TEST_DATA = Jsonb({"reason": TEST_REASON})
 
 
 class StoreClosed(Exception):
@@ -198,20 +200,49 @@ class Committer:
     async def _store_once(self, messages: list[NewMessage]) -> None:
         connection = await self._connect()
         queued = [message for message in messages if not message.principal.is_test]
+        suppressed = await suppression_list.find(connection, _asked(queued))
         places = await self._placement.places(
             connection, ((_sender(message), r.domain) for message in queued for r in message.recipients)
         )
+        fates = _Fates(suppressed, places)
         async with connection.transaction(), connection.cursor() as cursor:
             await _copy_messages(cursor, messages)
             await _copy_content(cursor, messages)
-            await _copy_recipients(cursor, messages, places)
-            await _copy_events(cursor, messages)
+            await _copy_recipients(cursor, messages, fates)
+            await _copy_events(cursor, messages, fates)
+            if suppressed:
+                await suppression_list.count_hits(connection, (match.suppression_id for match in suppressed.values()))
             if queued:
-                await _copy_entries(cursor, queued, places)
+                await _copy_entries(cursor, queued, fates)
                 await mark_due(connection, (place.lane_id for place in places.values()))
                 await cursor.execute(wake.RING, [wake.LANES])
             await quota.charge(cursor, ((message.principal, len(message.recipients)) for message in messages))
             self._may_be_committed = True
+
+
+def _asked(messages: list[NewMessage]) -> Iterator[Asked]:
+    for message in messages:
+        for recipient in message.recipients:
+            principal = message.principal
+            yield Asked(recipient.id, principal.tenant_id, principal.stream_id, recipient.address, recipient.domain)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fates:
+    """What becomes of each recipient: it waits somewhere, or ends here."""
+
+    suppressed: dict[UUID, Match]
+    places: dict[tuple[Sender, str], Place]
+
+    def end_of(self, message: NewMessage, recipient: NewRecipient) -> str | None:
+        """Why it is kept back; None where it is queued."""
+        if message.principal.is_test:
+            return TEST_REASON
+        match = self.suppressed.get(recipient.id)
+        return match.reason if match is not None else None
+
+    def place_of(self, message: NewMessage, recipient: NewRecipient) -> Place:
+        return self.places[_sender(message), recipient.domain]
 
 
 def _sender(message: NewMessage) -> Sender:
@@ -323,22 +354,21 @@ _RECIPIENT = {
 }
 
 
-def _recipient_row(
-    message: NewMessage, recipient: NewRecipient, places: dict[tuple[Sender, str], Place]
-) -> tuple[Any, ...]:
-    is_test = message.principal.is_test
+def _recipient_row(message: NewMessage, recipient: NewRecipient, fates: _Fates) -> tuple[Any, ...]:
+    reason = fates.end_of(message, recipient)
+    is_queued = reason is None
     return (
         recipient.id,
         message.id,
         message.principal.tenant_id,
         recipient.address,
         recipient.domain,
-        None if is_test else places[_sender(message), recipient.domain].group_id,
-        RecipientState.SUPPRESSED if is_test else RecipientState.QUEUED,
+        None if message.principal.is_test else fates.place_of(message, recipient).group_id,
+        RecipientState.QUEUED if is_queued else RecipientState.SUPPRESSED,
         message.accepted_at,
-        TEST_REASON if is_test else "",
+        reason or "",
         0,
-        None if is_test else message.accepted_at,
+        message.accepted_at if is_queued else None,
         *("", "", "", "", "", "", ""),
         False,
         "",
@@ -347,10 +377,8 @@ def _recipient_row(
     )
 
 
-async def _copy_recipients(
-    cursor: psycopg.AsyncCursor[Any], messages: list[NewMessage], places: dict[tuple[Sender, str], Place]
-) -> None:
-    rows = (_recipient_row(message, recipient, places) for message in messages for recipient in message.recipients)
+async def _copy_recipients(cursor: psycopg.AsyncCursor[Any], messages: list[NewMessage], fates: _Fates) -> None:
+    rows = (_recipient_row(message, recipient, fates) for message in messages for recipient in message.recipients)
     await _copy(cursor, "delivery_recipient", _RECIPIENT, rows)
 
 
@@ -366,14 +394,17 @@ _EVENT = {
 }
 
 
-async def _copy_events(cursor: psycopg.AsyncCursor[Any], messages: list[NewMessage]) -> None:
+async def _copy_events(cursor: psycopg.AsyncCursor[Any], messages: list[NewMessage], fates: _Fates) -> None:
     def row(message: NewMessage, recipient: NewRecipient, kind: EventKind, data: Any) -> tuple[Any, ...]:
         key = uuid7_at(message.id)
         return (message.id, key, recipient.id, message.principal.tenant_id, kind, message.accepted_at, None, data)
 
     accepted = (row(m, r, EventKind.ACCEPTED, _EMPTY_OBJECT) for m in messages for r in m.recipients)
     suppressed = (
-        row(m, r, EventKind.SUPPRESSED, _TEST_DATA) for m in messages if m.principal.is_test for r in m.recipients
+        row(m, r, EventKind.SUPPRESSED, Jsonb({"reason": reason}))
+        for m in messages
+        for r in m.recipients
+        if (reason := fates.end_of(m, r)) is not None
     )
     await _copy(cursor, "delivery_event", _EVENT, itertools.chain(accepted, suppressed))
 
@@ -392,15 +423,13 @@ _ENTRY = {
 }
 
 
-async def _copy_entries(
-    cursor: psycopg.AsyncCursor[Any], messages: list[NewMessage], places: dict[tuple[Sender, str], Place]
-) -> None:
+async def _copy_entries(cursor: psycopg.AsyncCursor[Any], messages: list[NewMessage], fates: _Fates) -> None:
     row = await (await cursor.execute("SELECT now()")).fetchone()
     assert row is not None
     due_at = row[0]
 
     def entry(message: NewMessage, recipient: NewRecipient) -> tuple[Any, ...]:
-        place = places[_sender(message), recipient.domain]
+        place = fates.place_of(message, recipient)
         return (
             recipient.id,
             message.id,
@@ -414,5 +443,10 @@ async def _copy_entries(
             0,
         )
 
-    rows = (entry(message, recipient) for message in messages for recipient in message.recipients)
+    rows = (
+        entry(message, recipient)
+        for message in messages
+        for recipient in message.recipients
+        if fates.end_of(message, recipient) is None
+    )
     await _copy(cursor, "delivery_queue_entry", _ENTRY, rows)

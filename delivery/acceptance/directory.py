@@ -69,6 +69,10 @@ class Directory:
         found = await self._remember(("members", tenant_id), lambda: self._value(sql, tenant_id))
         return frozenset(found)
 
+    async def refuses_suppressed(self, tenant_id: UUID) -> bool:
+        sql = "SELECT refuses_suppressed FROM accounts_tenant WHERE id = %s"
+        return bool(await self._remember(("refuses suppressed", tenant_id), lambda: self._value(sql, tenant_id)))
+
     async def onboarding_domain(self) -> KnownDomain | None:
         name = settings.ONBOARDING_DOMAIN
         claims = await self._remember(("claims", name), lambda: self._claims(name))

@@ -79,6 +79,7 @@ SMTPUTF8_REQUIRED = OwnReply(553, "5.6.7", "non-ASCII address without SMTPUTF8",
 # RFC 5321 §4.5.3.1.10: too many recipients is 452, not 552.
 TOO_MANY_RECIPIENTS = OwnReply(452, "4.5.3", "too many recipients", "too_many_recipients")
 RECIPIENT_NOT_HERE = OwnReply(550, "5.1.1", "no such recipient here", "unknown_recipient")
+RECIPIENT_SUPPRESSED = OwnReply(550, "5.7.1", "recipient is on the suppression list", "recipient_suppressed")
 RELAYING_DENIED = OwnReply(550, "5.7.1", "relaying denied", "relaying_denied")
 
 # Who is asking.

@@ -14,7 +14,7 @@ from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool
 
 from accounts import sealing
-from delivery import schedules
+from delivery import schedules, suppression_list
 from delivery.core.retry import RetrySchedule
 from delivery.engine.contents import Wanted
 from delivery.models import DkimKey
@@ -42,19 +42,26 @@ class Assignment:
     domain_id: UUID | None
     bounce_host: str | None
     keeps_reverse_path: bool | None
+    suppression_id: UUID | None
+    suppression_reason: str | None
 
     @property
     def content(self) -> Wanted:
         return Wanted(self.message_id, self.retention_days, self.size_bytes)
 
 
-_ASSIGNMENTS = """
+_SUPPRESSED = suppression_list.lateral(
+    address="recipient.address", domain="recipient.domain", tenant="recipient.tenant_id", stream="message.stream_id"
+)
+_ASSIGNMENTS = f"""
 SELECT recipient.id AS recipient_id, message.id AS message_id, recipient.address, recipient.domain, message.reverse_path,
        message.needs_smtputf8, message.size_bytes, message.retention_days, message.stream_id, message.domain_id,
-       domain.bounce_host, domain.keeps_reverse_path
+       domain.bounce_host, domain.keeps_reverse_path,
+       suppression.id AS suppression_id, suppression.reason AS suppression_reason
 FROM delivery_recipient AS recipient
 JOIN delivery_message AS message ON message.id = recipient.message_id
 LEFT JOIN delivery_sendingdomain AS domain ON domain.id = message.domain_id
+LEFT JOIN LATERAL {_SUPPRESSED} AS suppression ON true
 WHERE recipient.id = ANY(%(recipients)s) AND recipient.id BETWEEN %(lowest)s AND %(highest)s
   AND message.id BETWEEN %(lowest_message)s AND %(highest_message)s
 """

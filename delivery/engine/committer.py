@@ -23,7 +23,7 @@ from accounts import database
 from delivery import settlement
 from delivery.queue import claim
 from delivery.queue.claim import ClaimedEntry, Mark
-from delivery.settlement import Settled
+from delivery.settlement import KeptBack, Settled
 
 log = structlog.get_logger(__name__)
 
@@ -163,7 +163,7 @@ class Release:
 class EngineCommitter:
     def __init__(self) -> None:
         self._marks: _Group[Mark] = _Group("marks", _write_marks, persists=False, commits_asynchronously=True)
-        self._ends: _Group[Settled | Release] = _Group("settlements", _write_ends, persists=True)
+        self._ends: _Group[Settled | KeptBack | Release] = _Group("settlements", _write_ends, persists=True)
 
     def start(self) -> None:
         self._marks.start()
@@ -185,6 +185,9 @@ class EngineCommitter:
         """True once committed; False when the claim was lost before."""
         return await self._ends.put(settled)
 
+    async def keep_back(self, kept: KeptBack) -> None:
+        await self._ends.put(kept)
+
     async def release(self, release: Release) -> None:
         await self._ends.put(release)
 
@@ -194,11 +197,14 @@ async def _write_marks(connection: Connection, marks: list[Mark]) -> list[bool]:
     return [mark.recipient_id in good for mark in marks]
 
 
-async def _write_ends(connection: Connection, ends: list[Settled | Release]) -> list[bool]:
+async def _write_ends(connection: Connection, ends: list[Settled | KeptBack | Release]) -> list[bool]:
     settled = [end for end in ends if isinstance(end, Settled)]
     done: set[UUID] = await settlement.settle(connection, settled) if settled else set()
+    kept = [end for end in ends if isinstance(end, KeptBack)]
+    if kept:
+        await settlement.keep_back(connection, kept)
     await _write_releases(connection, [end for end in ends if isinstance(end, Release)])
-    return [isinstance(end, Release) or end.entry.recipient_id in done for end in ends]
+    return [not isinstance(end, Settled) or end.entry.recipient_id in done for end in ends]
 
 
 async def _write_releases(connection: Connection, releases: list[Release]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -22,6 +23,7 @@ from delivery.engine.path import OwnedPath
 from delivery.engine.services import Services
 from delivery.queue import claim
 from delivery.queue.claim import ClaimedEntry, Want
+from delivery.settlement import KeptBack
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +71,9 @@ async def _claim_once(path: OwnedPath, board: LaneBoard, services: Services) -> 
                 await _look_closer(connection, path, board, exhausted)
             if entries:
                 known = await assignments.read(connection, entries)
-        await services.contents.prefetch(assignment.content for assignment in known.values())
+        await services.contents.prefetch(
+            assignment.content for assignment in known.values() if assignment.suppression_id is None
+        )
     except BaseException:
         for entry in entries:
             _give_back(path, entry, services)
@@ -80,6 +84,8 @@ async def _claim_once(path: OwnedPath, board: LaneBoard, services: Services) -> 
             _give_back(path, entry, services, delay=_AFTER_FAULT)
         elif path.is_leaving:
             _give_back(path, entry, services)
+        elif known[entry.recipient_id].suppression_id is not None:
+            _keep_back(path, entry, known[entry.recipient_id], services)
         else:
             _begin(path, Conversation(path, entry, known[entry.recipient_id], services), entry, services)
     return bool(entries)
@@ -125,7 +131,21 @@ async def _look_closer(
 def _give_back(path: OwnedPath, entry: ClaimedEntry, services: Services, *, delay: timedelta = timedelta(0)) -> None:
     """In the background: the committer keeps at it until the database takes it."""
     release = Release(entry, path.row.id, path.row.fence, delay=delay)
-    task = asyncio.create_task(services.committer.release(release))
+    _in_background(path, entry, services, services.committer.release(release))
+
+
+def _keep_back(path: OwnedPath, entry: ClaimedEntry, assignment: Assignment, services: Services) -> None:
+    """Nothing is said to anybody: mail must not go to this recipient any more."""
+    assert assignment.suppression_id is not None
+    kept = KeptBack(
+        entry, path.row.id, path.row.fence, assignment.suppression_id, reason=assignment.suppression_reason or ""
+    )
+    log.info("kept_back", recipient=str(entry.recipient_id), message=str(entry.message_id), reason=kept.reason)
+    _in_background(path, entry, services, services.committer.keep_back(kept))
+
+
+def _in_background(path: OwnedPath, entry: ClaimedEntry, services: Services, work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.create_task(work)
     path.in_flight[entry.recipient_id] = task
     task.add_done_callback(lambda done: _end(path, entry, services, done))
 

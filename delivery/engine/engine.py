@@ -17,9 +17,12 @@ from uuid import UUID
 import psycopg
 import structlog
 from django.conf import settings
+from django.db import DatabaseError
+from django.db import connection as django_connection
 from psycopg_pool import PoolTimeout
 
 from accounts import database
+from delivery import strikes
 from delivery.engine import driver, ownership, recovery, sources
 from delivery.engine.committer import Release
 from delivery.engine.lanes import LaneBoard
@@ -320,6 +323,15 @@ class Engine:
             await asyncio.sleep(settings.SWEEP_SECONDS)
             await recovery.sweep(connection)
             await sources.look_again(connection, node=self._me.node)
+            await self._judge_strikes(connection)
+
+    async def _judge_strikes(self, connection: Connection) -> None:
+        """Suppressions follow refusals within a sweep, whatever beat and broker do. Nobody's mail waits for it."""
+        sql = """SELECT EXISTS (SELECT 1 FROM delivery_strike
+                                WHERE judged_at IS NULL AND due_at <= now() AND reply_class <> 'bad_domain')"""
+        row = await (await connection.execute(sql)).fetchone()
+        if row is not None and row[0]:
+            await asyncio.to_thread(_judge_in_thread)
 
     # ---------------------------------------------------------------- stopping
 
@@ -354,3 +366,12 @@ class Engine:
                 await ownership.sign_off(connection, self._me)
                 await connection.execute(wake.RING, [wake.LANES])
         await self._pool.close(timeout=2)
+
+
+def _judge_in_thread() -> None:
+    try:
+        strikes.judge_due()
+    except DatabaseError as error:
+        log.warning("strikes_not_judged", error=str(error))
+    finally:
+        django_connection.close()

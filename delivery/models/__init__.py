@@ -15,6 +15,7 @@ from delivery.models.rejection import RejectionEntry
 from delivery.models.route import Route
 from delivery.models.source import Node, PoolKind, SourceAddress, SourcePool, SourceState
 from delivery.models.stream import Stream, StreamKind
+from delivery.models.suppression import Strike, Suppression, SuppressionKind, SuppressionReason, SuppressionScope
 from delivery.models.tls_policy import MtaStsPolicy
 
 __all__ = [
@@ -44,5 +45,10 @@ __all__ = [
     "SourceState",
     "Stream",
     "StreamKind",
+    "Strike",
+    "Suppression",
+    "SuppressionKind",
+    "SuppressionReason",
+    "SuppressionScope",
     "Worker",
 ]

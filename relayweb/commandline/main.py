@@ -28,6 +28,7 @@ NOUNS = {
     "shaping": "How fast receivers are approached",
     "message": "Mail that was accepted, and what became of it",
     "queue": "What waits",
+    "suppression": "Whom mail must not go to",
     "report": "Mail that came back, understood",
     "reply": "What a reply of a receiving server means to us",
     "sandbox": "The small Internet on this machine",

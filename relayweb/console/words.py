@@ -153,6 +153,11 @@ REASONS: dict[str, Text] = {
     "operator": _("held by the operator"),
     "policy": _("a rule of the service"),
     "suppression": _("on the suppression list"),
+    "bounce": _("earlier mail to the address failed for good"),
+    "complaint": _("the recipient reported an earlier mail as spam"),
+    "unsubscribe": _("the recipient unsubscribed"),
+    "manual": _("put on the suppression list by hand"),
+    "import": _("put on the suppression list by an import"),
 }
 
 # ---------------------------------------------------------------- reasons
@@ -456,6 +461,10 @@ REJECTIONS: dict[str, RejectionWords] = {
     "recipient_not_allowed": RejectionWords(
         _("Until a domain is verified, mail goes to members' confirmed addresses only."),
         _("Add a sending domain to write to everybody."),
+    ),
+    "recipient_suppressed": RejectionWords(
+        _("The recipient is on the suppression list."),
+        _("Take the address off your list, or lift the suppression once you know that it is good."),
     ),
     "relaying_denied": RejectionWords(
         _("Nobody had signed in, and the recipient is not ours."),

@@ -11,6 +11,7 @@ from delivery.acceptance.policies import (
     null_reverse_path,
     recipient_count,
     reverse_path_domain,
+    suppressed,
     tenant_state,
 )
 
@@ -21,7 +22,7 @@ AT_MAIL = (
     reverse_path_domain.check_mail,
 )
 
-AT_RECIPIENT = (tenant_state.check_recipient,)
+AT_RECIPIENT = (tenant_state.check_recipient, suppressed.check_recipient)
 
 AT_CONTENT = (
     tenant_state.check_content,
