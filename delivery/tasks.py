@@ -6,6 +6,7 @@ import structlog
 from celery import shared_task
 
 from delivery import domains, partitions
+from delivery.acceptance import once
 
 log = structlog.get_logger(__name__)
 
@@ -33,3 +34,11 @@ def check_domains() -> None:
     checked = domains.check_due_domains()
     if checked:
         log.info("domains_checked", count=checked)
+
+
+@shared_task(name="delivery.forget_idempotency_keys", ignore_result=True)
+def forget_idempotency_keys() -> None:
+    """Keys of requests that are a day old answer nobody any more."""
+    forgotten = once.forget_old()
+    if forgotten:
+        log.info("idempotency_keys_forgotten", count=forgotten)

@@ -17,5 +17,6 @@ SCHEDULE: dict[str, dict[str, Any]] = {
         "task": "delivery.check_domains",
         "schedule": min(MINUTE, float(settings.DOMAIN_RECHECK_SECONDS)),
     },
+    "idempotency keys are forgotten": {"task": "delivery.forget_idempotency_keys", "schedule": 10 * MINUTE},
     "partitions are made ahead": {"task": "delivery.make_partitions", "schedule": HOUR},
 }
