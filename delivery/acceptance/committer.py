@@ -129,11 +129,11 @@ class Committer:
         except once.Repeated as repeated:
             is_repeated = [waiting.message.id in repeated.message_ids for waiting in batch]
             rest = [waiting for waiting, again in zip(batch, is_repeated, strict=True) if not again]
-            self._fail(
-                [waiting for waiting, again in zip(batch, is_repeated, strict=True) if again], once.AlreadyAccepted()
-            )
+            # The first of a key may be among the rest: whoever repeats it is told once that one is committed.
             if rest:
                 await self._commit_or_split(rest)
+            again = [waiting for waiting, again in zip(batch, is_repeated, strict=True) if again]
+            self._fail(again, once.AlreadyAccepted())
         except Exception as error:  # noqa: BLE001 - the edge: whatever it was, the culprit must be found and told
             if await self._has_lost_connection(error) or len(batch) == 1:
                 self._fail(batch, error)

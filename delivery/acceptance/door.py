@@ -57,6 +57,15 @@ class _Door:
         await store.open()
         return store
 
+    async def _close(self) -> None:
+        self._keeping.cancel()
+        await self.uses.write_down()
+        await self.store.close()
+
+    def close(self) -> None:
+        self.ask(self._close())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+
     def ask(self, question: Coroutine[Any, Any, Answer]) -> Answer:
         return asyncio.run_coroutine_threadsafe(question, self.loop).result(_WITHIN_S)
 
@@ -123,6 +132,15 @@ def accept_all_from_thread(submissions: Sequence[Submission]) -> list[Outcome]:
         return await asyncio.gather(*(door.outcome_of(one, peer=one.peer.address or "") for one in submissions))
 
     return door.ask(accept())
+
+
+def close() -> None:
+    """Commit what was handed in and stop; the next submission opens anew."""
+    global _door
+    with _opening:
+        door, _door = _door, None
+    if door is not None:
+        door.close()
 
 
 def _opened() -> _Door:
