@@ -64,6 +64,8 @@ class Principal:
     monthly_limit: int | None
     credential_daily_limit: int | None
     has_rate: bool
+    # The pool that the credential itself names: it holds whichever stream a mail chooses.
+    own_pool_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +187,8 @@ SELECT t.id AS tenant_id, t.slug AS tenant_slug, t.state AS tenant_state, t.is_s
        c.id AS credential_id, c.kind AS credential_kind, c.use AS credential_use, c.is_test,
        coalesce(own.id, general.id) AS stream_id,
        coalesce(c.pool_id, CASE WHEN own.id IS NULL THEN general.pool_id ELSE own.pool_id END) AS pool_id,
-       c.only_domain, t.max_message_bytes, t.max_recipients, t.content_retention_days AS retention_days, c.scopes,
+       c.pool_id AS own_pool_id, c.only_domain,
+       t.max_message_bytes, t.max_recipients, t.content_retention_days AS retention_days, c.scopes,
        t.hourly_limit, t.daily_limit, t.monthly_limit, c.daily_limit AS credential_daily_limit,
        (t.rate_per_second IS NOT NULL OR c.rate_per_second IS NOT NULL) AS has_rate,
        c.secret_sha256, c.former_secret_sha256, c.former_secret_until, c.only_networks::text[] AS only_networks

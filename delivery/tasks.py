@@ -6,6 +6,7 @@ import structlog
 from celery import shared_task
 
 from delivery import domains, partitions, strikes, suppressions
+from delivery.acceptance import once
 
 log = structlog.get_logger(__name__)
 
@@ -48,3 +49,11 @@ def forget_suppressions() -> None:
     forgotten = suppressions.forget_old() + strikes.forget_old()
     if forgotten:
         log.info("suppressions_forgotten", count=forgotten)
+
+
+@shared_task(name="delivery.forget_idempotency_keys", ignore_result=True)
+def forget_idempotency_keys() -> None:
+    """Keys of requests that are a day old answer nobody any more."""
+    forgotten = once.forget_old()
+    if forgotten:
+        log.info("idempotency_keys_forgotten", count=forgotten)

@@ -19,5 +19,6 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     },
     "strikes are judged": {"task": "delivery.judge_strikes", "schedule": MINUTE},
     "old suppressions are forgotten": {"task": "delivery.forget_suppressions", "schedule": HOUR},
+    "idempotency keys are forgotten": {"task": "delivery.forget_idempotency_keys", "schedule": 10 * MINUTE},
     "partitions are made ahead": {"task": "delivery.make_partitions", "schedule": HOUR},
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, include, path
 
+from relayweb.api import urls as api
 from relayweb.console import credentials, domains, errors, message, messages, preferences, rejections, signin, tenants
 from relayweb.console.admin import health
 
@@ -51,6 +52,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("tenants/", tenants.choose, name="tenants"),
     path("t/<slug:slug>/", include(tenant_pages)),
     path("operator/", include(operator_pages)),
+    path("api/v1/", include(api.v1)),
+    path("api/", include(api.nothing_here)),
 ]
 
 handler400 = errors.bad_request

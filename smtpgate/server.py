@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from accounts.uses import UseBook
 from delivery.acceptance.store import MessageStore
 from smtpgate.boundary import Boundary
 from smtpgate.heartbeat import Heartbeat
@@ -23,7 +24,6 @@ from smtpgate.limits import Limits
 from smtpgate.protocol import SmtpProtocol
 from smtpgate.submission import SubmissionSession
 from smtpgate.tls import Certificate
-from smtpgate.uses import UseBook
 
 log = structlog.get_logger(__name__)
 

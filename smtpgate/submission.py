@@ -14,6 +14,7 @@ import structlog
 
 from accounts import authentication
 from accounts.authentication import Principal
+from accounts.uses import UseBook
 from delivery.acceptance.accept import accept_submission, check_mail, check_recipient
 from delivery.acceptance.store import MessageStore
 from delivery.acceptance.submission import Peer, Submission
@@ -24,7 +25,6 @@ from delivery.core.replies import OwnReply, Rejection
 from smtpgate.authentication import authenticate
 from smtpgate.boundary import Boundary, loggable
 from smtpgate.protocol import SmtpProtocol
-from smtpgate.uses import UseBook
 
 log = structlog.get_logger(__name__)
 

@@ -7,7 +7,7 @@ Once ``accept_submission`` returns, the message is committed and the client may 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -16,11 +16,12 @@ from django.conf import settings
 
 from accounts.authentication import Principal
 from accounts.identifiers import uuid7
+from delivery.acceptance.message import Receipt
 from delivery.acceptance.policies import AT_CONTENT, AT_MAIL, AT_RECIPIENT
 from delivery.acceptance.policies.draft import Draft
 from delivery.acceptance.store import MessageStore, NewMessage, NewRecipient
 from delivery.acceptance.submission import Submission
-from delivery.core import trace
+from delivery.core import replies, trace
 from delivery.core.content import ContentError, author_of, check_lines, display_text, read_header_section
 from delivery.core.envelope import MailCommand, RcptCommand
 from delivery.core.replies import Rejection
@@ -45,6 +46,12 @@ async def check_recipient(recipient: RcptCommand, *, principal: Principal, store
 
 async def accept_submission(submission: Submission, *, store: MessageStore) -> UUID:
     """Take responsibility for a message; returns its id once it is committed. Raises Rejection."""
+    return (await accept_with_receipt(submission, store=store)).message_id
+
+
+async def accept_with_receipt(submission: Submission, *, store: MessageStore) -> Receipt:
+    """The same, with the ids of the recipients. Raises Rejection, or AlreadyAccepted for a key that was used."""
+    submission = await _in_its_stream(submission, store=store)
     # The whole content is read over; a large one must not hold up everybody else on the loop.
     is_small = len(submission.content) <= _READ_IN_PLACE
     draft = read_draft(submission) if is_small else await asyncio.to_thread(read_draft, submission)
@@ -52,7 +59,21 @@ async def accept_submission(submission: Submission, *, store: MessageStore) -> U
         await policy(draft, store=store)
     message = await complete(draft, store=store)
     await store.commit(message)
-    return message.id
+    return message.receipt
+
+
+async def _in_its_stream(submission: Submission, *, store: MessageStore) -> Submission:
+    """A mail may choose a stream of its tenant's; the pool that a credential names stays."""
+    principal, name = submission.principal, submission.controls.stream
+    if not name:
+        return submission
+    stream = await store.stream_named(principal.tenant_id, name)
+    if stream is None:
+        raise Rejection(replies.STREAM_UNKNOWN, detail=name)
+    return replace(
+        submission,
+        principal=replace(principal, stream_id=stream.id, pool_id=principal.own_pool_id or stream.pool_id),
+    )
 
 
 def read_draft(submission: Submission) -> Draft:
@@ -74,12 +95,15 @@ async def complete(draft: Draft, *, store: MessageStore) -> NewMessage:
     message_id = uuid7(now)
     added = _Added.to(draft, message_id=message_id, now=now)
     stream = await store.stream(principal.stream_id)
+    stream_lifetime = timedelta(seconds=stream.lifetime_s)
+    controls = submission.controls
+    lifetime = min(controls.lifetime or stream_lifetime, stream_lifetime)
     return NewMessage(
         id=message_id,
         principal=principal,
         domain_id=draft.signing_domain_id,
         accepted_at=now,
-        expires_at=now + timedelta(seconds=stream.lifetime_s),
+        expires_at=max(controls.send_at or now, now) + lifetime,
         pool_id=principal.pool_id or store.default_pool_id,
         envelope=envelope,
         recipients=tuple(NewRecipient.of(recipient, message_id=message_id) for recipient in envelope.recipients),
@@ -90,6 +114,8 @@ async def complete(draft: Draft, *, store: MessageStore) -> NewMessage:
         size_bytes=len(added.fields) + len(submission.content),
         compressed=await compress(added.fields, submission.content),
         peer=submission.peer,
+        controls=controls,
+        stream_lifetime=stream_lifetime,
     )
 
 

@@ -3,7 +3,8 @@
 Nobody is answered before the commit returned. When a batch fails, its members are tried alone once and only the culprit
 fails; a tenant over its quota is the culprit of its own messages. When the connection breaks while the commit is under way
 nobody can say whether it happened, so everybody in the batch gets an error: the client tries again and the worst is a second
-copy. When it breaks before, as an old connection does after the database was restarted, the batch is stored on a new one.
+copy (unless the client gave a key: then it is told what the first one became). When it breaks before, as an old connection
+does after the database was restarted, the batch is stored on a new one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from psycopg.types.json import Jsonb
 from accounts import database
 from accounts.identifiers import uuid7_at
 from delivery import suppression_list
-from delivery.acceptance import doorbell, quota
+from delivery.acceptance import doorbell, once, quota
 from delivery.acceptance.message import NewMessage, NewRecipient
 from delivery.core import replies
 from delivery.core.mailbox import NULL_REVERSE_PATH
@@ -127,6 +128,14 @@ class Committer:
             if rest:
                 await self._commit_or_split(rest)
             await self._one_by_one(guilty, refused=Rejection(replies.SENDING_TOO_FAST, reason="quota"))
+        except once.Repeated as repeated:
+            is_repeated = [waiting.message.id in repeated.message_ids for waiting in batch]
+            rest = [waiting for waiting, again in zip(batch, is_repeated, strict=True) if not again]
+            # The first of a key may be among the rest: whoever repeats it is told once that one is committed.
+            if rest:
+                await self._commit_or_split(rest)
+            again = [waiting for waiting, again in zip(batch, is_repeated, strict=True) if again]
+            self._fail(again, once.AlreadyAccepted())
         except Exception as error:  # noqa: BLE001 - the edge: whatever it was, the culprit must be found and told
             if await self._has_lost_connection(error) or len(batch) == 1:
                 self._fail(batch, error)
@@ -141,6 +150,8 @@ class Committer:
                 await self._store([waiting.message])
             except quota.Exceeded:
                 self._fail([waiting], refused or Rejection(replies.SENDING_TOO_FAST, reason="quota"))
+            except once.Repeated:
+                self._fail([waiting], once.AlreadyAccepted())
             except Exception as error:  # noqa: BLE001 - as above
                 if await self._has_lost_connection(error):
                     self._fail(batch[position:], error)
@@ -156,7 +167,7 @@ class Committer:
         doorbell.ring()
 
     def _fail(self, batch: list[_Waiting], error: Exception) -> None:
-        if not isinstance(error, Rejection):
+        if not isinstance(error, Rejection | once.AlreadyAccepted):
             ids = [str(waiting.message.id) for waiting in batch]
             log.error("commit_failed", messages=ids[:20], count=len(ids), error=str(error))
         for waiting in batch:
@@ -206,6 +217,7 @@ class Committer:
         )
         fates = _Fates(suppressed, places)
         async with connection.transaction(), connection.cursor() as cursor:
+            await once.claim(cursor, messages)
             await _copy_messages(cursor, messages)
             await _copy_content(cursor, messages)
             await _copy_recipients(cursor, messages, fates)
@@ -311,8 +323,8 @@ async def _copy_messages(cursor: psycopg.AsyncCursor[Any], messages: list[NewMes
             ip_address(message.peer.address) if message.peer.address else None,
             message.peer.ehlo[:255],
             message.principal.is_test,
-            [],
-            _EMPTY_OBJECT,
+            list(message.controls.tags),
+            Jsonb(dict(message.controls.metadata)) if message.controls.metadata else _EMPTY_OBJECT,
             message.principal.retention_days,
         )
         for message in messages
@@ -368,7 +380,7 @@ def _recipient_row(message: NewMessage, recipient: NewRecipient, fates: _Fates) 
         message.accepted_at,
         reason or "",
         0,
-        message.accepted_at if is_queued else None,
+        message.first_attempt_at if is_queued else None,
         *("", "", "", "", "", "", ""),
         False,
         "",
@@ -437,8 +449,8 @@ async def _copy_entries(cursor: psycopg.AsyncCursor[Any], messages: list[NewMess
             message.principal.credential_id,
             place.lane_id,
             place.domain_route_id,
-            message.accepted_at,
-            due_at,
+            message.lifetime_begins_at,
+            due_at if message.controls.send_at is None else max(message.controls.send_at, due_at),
             0,
             0,
         )

@@ -40,6 +40,7 @@ class KnownStream:
     id: UUID
     kind: str
     lifetime_s: int
+    pool_id: UUID | None = None
 
 
 class Directory:
@@ -81,6 +82,11 @@ class Directory:
     async def stream(self, stream_id: UUID) -> KnownStream:
         return await self._remember(("stream", stream_id), lambda: self._stream(stream_id))
 
+    async def stream_named(self, tenant_id: UUID, name: str) -> KnownStream | None:
+        sql = "SELECT id FROM delivery_stream WHERE tenant_id = %s AND name = %s"
+        stream_id = await self._remember(("stream", tenant_id, name), lambda: self._value(sql, tenant_id, name))
+        return None if stream_id is None else await self.stream(stream_id)
+
     async def _remember(self, key: Hashable, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         known = self._remembered.get(key)
         if known is not None and known[0] > time.monotonic():
@@ -105,14 +111,14 @@ class Directory:
             return await (await cursor.execute(sql, [names])).fetchall()
 
     async def _stream(self, stream_id: UUID) -> KnownStream:
-        sql = "SELECT kind, lifetime_s FROM delivery_stream WHERE id = %s"
+        sql = "SELECT kind, lifetime_s, pool_id FROM delivery_stream WHERE id = %s"
         async with self._pool.connection() as connection:
             row = await (await connection.execute(sql, [stream_id])).fetchone()
         if row is None:
             raise LookupError(f"stream {stream_id} is gone")
-        kind, lifetime_s = row
+        kind, lifetime_s, pool_id = row
         schedule = schedules.of_stream(kind=kind, delays_s=None, lifetime_s=lifetime_s)
-        return KnownStream(id=stream_id, kind=kind, lifetime_s=int(schedule.lifetime.total_seconds()))
+        return KnownStream(id=stream_id, kind=kind, lifetime_s=int(schedule.lifetime.total_seconds()), pool_id=pool_id)
 
     async def _value(self, sql: str, *arguments: Any) -> Any:
         async with self._pool.connection() as connection:

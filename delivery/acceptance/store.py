@@ -98,6 +98,9 @@ class MessageStore:
     async def stream(self, stream_id: UUID) -> KnownStream:
         return await self.directory.stream(stream_id)
 
+    async def stream_named(self, tenant_id: UUID, name: str) -> KnownStream | None:
+        return await self.directory.stream_named(tenant_id, name)
+
     def is_onboarding_domain(self, domain: str) -> bool:
         return domain == settings.ONBOARDING_DOMAIN
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from accounts.authentication import Principal
 from delivery.core.envelope import Envelope
@@ -19,6 +21,30 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
+class Once:
+    """What makes a submission happen once: the client's key, the place within its request, and a digest of the request."""
+
+    key: str
+    digest: bytes
+    position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """What a program may say about its mail beside the envelope. ``stream`` is a name; empty: the credential's."""
+
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    stream: str = ""
+    send_at: datetime | None = None
+    lifetime: timedelta | None = None
+    once: Once | None = None
+
+
+NO_CONTROLS = Controls()
+
+
+@dataclass(frozen=True, slots=True)
 class Submission:
     """``content`` holds the header section and body exactly as received: CRLF lines, dots unstuffed."""
 
@@ -26,3 +52,4 @@ class Submission:
     envelope: Envelope
     content: bytes
     peer: Peer
+    controls: Controls = NO_CONTROLS

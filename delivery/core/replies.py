@@ -106,6 +106,7 @@ NULL_REVERSE_PATH_REFUSED = OwnReply(550, "5.7.1", "null reverse-path not allowe
 RECIPIENT_NOT_ALLOWED_YET = OwnReply(
     550, "5.7.1", "recipient not allowed before a domain is verified", "recipient_not_allowed"
 )
+STREAM_UNKNOWN = OwnReply(550, "5.7.1", "no such stream", "stream_unknown")
 
 # The content.
 FROM_NOT_SINGLE = OwnReply(550, "5.7.1", "exactly one From field with one mailbox is required", "from_not_single")

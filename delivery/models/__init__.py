@@ -7,6 +7,7 @@ foreign keys in the database; everything that is open stands in the narrow queue
 from delivery.models.attempt import Attempt
 from delivery.models.domain import DkimKey, DkimKeyState, DomainState, SendingDomain
 from delivery.models.event import DeliveryEvent
+from delivery.models.idempotency import IdempotencyKey
 from delivery.models.message import Content, Message
 from delivery.models.provider import GroupKind, ProviderGroup
 from delivery.models.queue import DomainRoute, Lane, Path, PathUse, QueueEntry, Worker
@@ -27,6 +28,7 @@ __all__ = [
     "DomainRoute",
     "DomainState",
     "GroupKind",
+    "IdempotencyKey",
     "Lane",
     "Message",
     "MtaStsPolicy",

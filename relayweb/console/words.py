@@ -514,6 +514,9 @@ REJECTIONS: dict[str, RejectionWords] = {
     "tenant_suspended": RejectionWords(
         _("Sending is paused for this tenant."), _("See the notices, or ask the operator.")
     ),
+    "stream_unknown": RejectionWords(
+        _("The stream that the mail names does not exist."), _("Use the name of a stream of yours, or none.")
+    ),
     "sending_too_fast": _LIMIT,
     "quota": _LIMIT,
     "too_many_connections": _TOO_MUCH,

@@ -1,0 +1,43 @@
+"""Pages of a list by keyset: a cursor is where the page before ended, and nothing is counted or skipped."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+from uuid import UUID
+
+from rest_framework import serializers
+
+from relayweb.api.problems import invalid
+
+MOST = 100
+
+
+def cursor_of(key: UUID | None, *more: int) -> str | None:
+    """Opaque to clients."""
+    if key is None:
+        return None
+    return base64.urlsafe_b64encode(bytes(more) + key.bytes).decode("ascii").rstrip("=")
+
+
+def read_cursor(text: str, *, numbers: int = 0) -> tuple[UUID, list[int]]:
+    """The key and so many small numbers before it. Raises Problem."""
+    try:
+        octets = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        octets = b""
+    if len(octets) != 16 + numbers:
+        raise invalid("cursor", "not a cursor of this list")
+    return UUID(bytes=octets[numbers:]), list(octets[:numbers])
+
+
+class PageQuery(serializers.Serializer[Any]):
+    limit = serializers.IntegerField(min_value=1, max_value=MOST, default=50, help_text="rows on a page")
+    cursor = serializers.RegexField(
+        r"^[A-Za-z0-9_-]{1,60}$", required=False, help_text="`next_cursor` of the page before"
+    )
+
+
+def page(rows: list[Any], next_cursor: str | None) -> dict[str, Any]:
+    return {"data": rows, "next_cursor": next_cursor}
