@@ -172,8 +172,6 @@ if PART not in {"gate", "worker"}:
         "django.contrib.staticfiles",
         "csp",
         "rest_framework",
-        "drf_spectacular",
-        "drf_spectacular_sidecar",
         "relayweb",
     ]
 
@@ -295,16 +293,6 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "UNAUTHENTICATED_USER": None,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
-}
-SPECTACULAR_SETTINGS = {
-    "TITLE": f"{SERVICE_NAME} API",
-    "DESCRIPTION": "Hand over mail, and follow what became of it.",
-    "VERSION": "1",
-    "OAS_VERSION": "3.1.0",
-    "SERVE_INCLUDE_SCHEMA": False,
-    "SCHEMA_PATH_PREFIX": r"/api/v1",
-    "SERVE_URLCONF": "relayweb.api.documented",
-    "COMPONENT_SPLIT_REQUEST": True,
 }
 
 LANGUAGE_CODE = "en"
