@@ -9,9 +9,10 @@ from __future__ import annotations
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from accounts import tenants
+from accounts import quotas, tenants
 from accounts.audit import Actor
-from accounts.models import Tenant, User
+from accounts.authentication import Principal
+from accounts.models import CredentialUse, Tenant, User
 from accounts.refusals import NotFound
 from delivery import foundation
 from delivery.models import Stream
@@ -27,6 +28,33 @@ def open_tenant(
         )
         foundation.give_streams(tenant)
     return tenant, owner
+
+
+def principal_of(tenant: Tenant) -> Principal:
+    """The tenant itself, without a credential: what it may hand over is limited by its own limits alone."""
+    limits = quotas.limits_of(tenant)
+    return Principal(
+        tenant_id=tenant.id,
+        tenant_slug=tenant.slug,
+        tenant_state=tenant.state,
+        tenant_is_system=tenant.is_system,
+        credential_id=None,
+        credential_kind="",
+        credential_use=CredentialUse.APPLICATION.value,
+        is_test=False,
+        stream_id=Stream.objects.of(tenant).values_list("id", flat=True).get(is_default=True),
+        pool_id=None,
+        only_domain="",
+        max_message_bytes=limits.max_message_bytes,
+        max_recipients=limits.max_recipients,
+        retention_days=tenant.content_retention_days,
+        scopes=frozenset(),
+        hourly_limit=limits.hourly_limit,
+        daily_limit=limits.daily_limit,
+        monthly_limit=limits.monthly_limit,
+        credential_daily_limit=None,
+        has_rate=limits.rate_per_second is not None,
+    )
 
 
 def find_stream(tenant: Tenant, name: str) -> Stream:

@@ -16,17 +16,15 @@ from django.core.mail import EmailMessage
 from django.core.mail.backends.base import BaseEmailBackend
 from django.db import DatabaseError
 
-from accounts import quotas
 from accounts.audit import Actor
 from accounts.authentication import Principal
-from accounts.models import CredentialUse, Tenant
-from delivery import domains
+from accounts.models import Tenant
+from delivery import domains, tenants
 from delivery.acceptance.door import accept_from_thread
 from delivery.acceptance.submission import Peer, Submission
 from delivery.core.envelope import BODY_7BIT, BODY_8BITMIME, Envelope, EnvelopeRecipient
 from delivery.core.mailbox import Mailbox, MailboxSyntaxError, parse_mailbox
 from delivery.core.replies import Rejection
-from delivery.models import Stream
 
 log = structlog.get_logger(__name__)
 
@@ -77,30 +75,7 @@ def system_principal() -> Principal:
     """The service itself, within the limits that its operator gave the system tenant."""
     tenant = Tenant.objects.get(is_system=True)
     _ensure_may_write(tenant)
-    limits = quotas.limits_of(tenant)
-    stream_id = Stream.objects.of(tenant).values_list("id", flat=True).get(is_default=True)
-    return Principal(
-        tenant_id=tenant.id,
-        tenant_slug=tenant.slug,
-        tenant_state=tenant.state,
-        tenant_is_system=True,
-        credential_id=None,
-        credential_kind="",
-        credential_use=CredentialUse.APPLICATION.value,
-        is_test=False,
-        stream_id=stream_id,
-        pool_id=None,
-        only_domain="",
-        max_message_bytes=limits.max_message_bytes,
-        max_recipients=limits.max_recipients,
-        retention_days=tenant.content_retention_days,
-        scopes=frozenset(),
-        hourly_limit=limits.hourly_limit,
-        daily_limit=limits.daily_limit,
-        monthly_limit=limits.monthly_limit,
-        credential_daily_limit=None,
-        has_rate=limits.rate_per_second is not None,
-    )
+    return tenants.principal_of(tenant)
 
 
 def _ensure_may_write(system: Tenant) -> None:

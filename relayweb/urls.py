@@ -5,11 +5,25 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, include, path
 
 from relayweb.api import urls as api
-from relayweb.console import credentials, domains, errors, message, messages, preferences, rejections, signin, tenants
+from relayweb.console import (
+    credentials,
+    domains,
+    errors,
+    message,
+    messages,
+    preferences,
+    rejections,
+    signin,
+    start,
+    tenants,
+)
 from relayweb.console.admin import health
 
 tenant_pages: list[URLPattern | URLResolver] = [
     path("", tenants.overview, name="overview"),
+    path("start/", start.page, name="start"),
+    path("start/live/", start.live, name="start-live"),
+    path("start/send/", start.send, name="start-send"),
     path("messages/", messages.log, name="messages"),
     path("messages/live/", messages.live_summary, name="messages-live"),
     path("messages/rows/live/", messages.live_rows, name="messages-rows-live"),

@@ -62,8 +62,41 @@ def pages(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]]:
             ("preview", f"{path}?view=preview"),
             ("identifiers", f"{path}?view=identifiers"),
             ("rejections", "/t/acme/rejections/"),
+            ("start", "/t/acme/start/"),
+            ("domains, none", "/t/acme/domains/"),
+            ("domain, add", "/t/acme/domains/add/"),
+            ("credentials, none", "/t/acme/credentials/"),
+            ("credential, kinds", "/t/acme/credentials/issue/"),
+            ("credential, network", "/t/acme/credentials/issue/?kind=network"),
             ("tenants", "/tenants/"),
             ("not found", "/t/acme/nowhere/"),
+        ):
+            yield name, window.open(address)
+        page = window.open("/t/acme/domains/add/")
+        page.fill("#id_name", "co.jp")
+        page.click("button.btn-primary")
+        page.wait_for_selector("#id_name_error")
+        yield "domain, refused", page
+        page.fill("#id_name", "acme.example")
+        page.click("button.btn-primary")
+        page.wait_for_selector("#state")
+        yield "domain", page
+        page = window.open("/t/acme/credentials/issue/?kind=api")
+        page.fill("#id_name", "shop")
+        page.click("button.btn-primary")
+        page.wait_for_selector("#secret")
+        yield "credential, secret", page
+        page.click("p.rw-section a.btn-primary")
+        page.wait_for_url(lambda url: not url.endswith("/secret/"))
+        credential = page.url.removeprefix(window.base)
+        yield "credential", page
+        for name, address in (
+            ("domains", "/t/acme/domains/"),
+            ("domain, handed on", "/t/acme/domains/acme.example/hand-on/"),
+            ("domain, remove", "/t/acme/domains/acme.example/remove/"),
+            ("credentials", "/t/acme/credentials/"),
+            ("credential, rotate", f"{credential}rotate/"),
+            ("credential, revoke", f"{credential}revoke/"),
         ):
             yield name, window.open(address)
         page = window.open("/t/acme/messages/")
