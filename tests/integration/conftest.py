@@ -24,3 +24,23 @@ def name_server(settings: Any) -> Iterator[FakeDns]:
         settings.DNS = Endpoint(*server.address)
         yield server
         loop.run(server.__aexit__(None, None, None))
+
+
+@pytest.fixture
+def safe_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' server runs without fsync, over which nothing is promised; here it is the doors that are tested."""
+    from delivery.acceptance import store
+
+    async def durable(_connection: Any) -> store.Durability:
+        return store.Durability(fsync="on", synchronous_commit="on", full_page_writes="on")
+
+    monkeypatch.setattr(store, "read_durability", durable)
+
+
+@pytest.fixture
+def own_door() -> Iterator[None]:
+    """The acceptance loop of a test knows that test's database alone, and lets go of it."""
+    from delivery.acceptance import door
+
+    yield
+    door.close()

@@ -44,23 +44,8 @@ def _nothing_counted() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _safe_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests' server runs without fsync, over which nothing is promised; here it is the doors that are tested."""
-    from delivery.acceptance import store
-
-    async def durable(_connection: Any) -> store.Durability:
-        return store.Durability(fsync="on", synchronous_commit="on", full_page_writes="on")
-
-    monkeypatch.setattr(store, "read_durability", durable)
-
-
-@pytest.fixture(autouse=True)
-def _own_door() -> Any:
-    """Each test's acceptance loop knows that test's database alone."""
-    from delivery.acceptance import door
-
-    yield
-    door.close()
+def _open_door(safe_database: None, own_door: None) -> None:
+    """Every request of these tests goes through it."""
 
 
 @pytest.fixture

@@ -59,6 +59,7 @@ def test_an_analyst_sees_the_progress_and_sends_nothing(cast: Cast, signed_in: S
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("safe_database", "own_door")
 def test_a_test_mail_is_accepted_before_any_dns_is_set(cast: Cast, alice: Client, settings) -> None:  # type: ignore[no-untyped-def]
     from delivery.foundation import lay
 
