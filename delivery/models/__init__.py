@@ -12,6 +12,7 @@ from delivery.models.provider import GroupKind, ProviderGroup
 from delivery.models.queue import DomainRoute, Lane, Path, QueueEntry, Worker
 from delivery.models.recipient import Recipient
 from delivery.models.rejection import RejectionEntry
+from delivery.models.returned import Complaint, ReturnedKind, ReturnedMail
 from delivery.models.route import Route
 from delivery.models.source import Node, PoolKind, SourceAddress, SourcePool, SourceState
 from delivery.models.stream import Stream, StreamKind
@@ -20,6 +21,7 @@ from delivery.models.tls_policy import MtaStsPolicy
 
 __all__ = [
     "Attempt",
+    "Complaint",
     "Content",
     "DeliveryEvent",
     "DkimKey",
@@ -37,6 +39,8 @@ __all__ = [
     "QueueEntry",
     "Recipient",
     "RejectionEntry",
+    "ReturnedKind",
+    "ReturnedMail",
     "Route",
     "SendingDomain",
     "SourceAddress",
