@@ -45,8 +45,10 @@ def judge_strikes() -> None:
 
 @shared_task(name="delivery.forget_suppressions", ignore_result=True)
 def forget_suppressions() -> None:
-    """What cannot be restored or counted any more."""
-    forgotten = suppressions.forget_old() + strikes.forget_old()
+    """What cannot be restored or counted any more, and mail that came back long ago."""
+    from delivery.reports import incoming
+
+    forgotten = suppressions.forget_old() + strikes.forget_old() + incoming.forget_old()
     if forgotten:
         log.info("suppressions_forgotten", count=forgotten)
 
@@ -57,3 +59,13 @@ def forget_idempotency_keys() -> None:
     forgotten = once.forget_old()
     if forgotten:
         log.info("idempotency_keys_forgotten", count=forgotten)
+
+
+@shared_task(name="delivery.reports.read", ignore_result=True)
+def read_reports() -> None:
+    """Read what came back, and act on it."""
+    # Imported here: delivery workers know this task too, and need none of the parsers.
+    from delivery.reports import incoming
+
+    if incoming.read_waiting():
+        strikes.judge_due()

@@ -190,7 +190,7 @@ def _has_living_worker() -> bool:
 
 
 def _gates_answer() -> bool:
-    greet = all(_greets(endpoint, is_tls=False) for endpoint in settings.SUBMISSION_BIND)
+    greet = all(_greets(endpoint, is_tls=False) for endpoint in (*settings.SUBMISSION_BIND, *settings.RETURNS_BIND))
     return greet and all(_greets(endpoint, is_tls=True) for endpoint in settings.SUBMISSIONS_BIND)
 
 

@@ -117,6 +117,25 @@ class Rule:
     recipient: str | None = None  # a pattern with * and ?
 
 
+class AnswerKind(StrEnum):
+    """What a mailbox sends back some time after it accepted a mail."""
+
+    DSN = "dsn"  # to the reverse-path, from the null reverse-path
+    COMPLAINT = "complaint"  # a feedback report to fbl@ of the reverse-path's domain
+    VACATION = "vacation"  # an automatic reply to the reverse-path
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A mail that goes back `after_s` seconds later. `reply` is what a DSN quotes, `feedback_type` what a complaint is."""
+
+    kind: AnswerKind
+    after_s: float = 2.0
+    action: str = "failed"
+    reply: str = "550 5.1.1 No such mailbox"
+    feedback_type: str = "abuse"
+
+
 @dataclass(frozen=True, slots=True)
 class MxHostPlan:
     """An MX host of a behaviour's zone. `name` "" is the zone itself, `preference` None means: no MX record."""
@@ -149,6 +168,7 @@ class Behaviour:
     expected_class: str | None = None
     is_listed: bool = True
     rules: tuple[Rule, ...] = ()
+    answers: tuple[Answer, ...] = ()
     # the host
     extensions: tuple[str, ...] = EXTENSIONS
     tls: TlsMode = TlsMode.OFFERED
@@ -247,6 +267,7 @@ class _Table:
             expected_class=reply_class or None,
             is_listed=self._flag("listed", True),
             rules=tuple(sub.as_rule() for sub in self._sub_tables("rules")),
+            answers=tuple(sub.as_answer() for sub in self._sub_tables("answers")),
             extensions=tuple(word for word in (*EXTENSIONS, *also) if word not in without),
             tls=self._alternative("tls", TlsMode) or TlsMode.OFFERED,
             knows_ehlo=self._flag("knows_ehlo", True),
@@ -298,6 +319,22 @@ class _Table:
         )
         self._finish()
         return rule
+
+    def as_answer(self) -> Answer:
+        kind = self._alternative("kind", AnswerKind)
+        if kind is None:
+            raise ScenarioError(f"{self.where}: 'kind' is missing; it is one of {', '.join(AnswerKind)}.")
+        base = Answer(kind)
+        answer = Answer(
+            kind=kind,
+            after_s=self._seconds("after_s") if "after_s" in self.table else base.after_s,
+            action=self._text("action", base.action),
+            reply=self._text("reply", base.reply),
+            feedback_type=self._text("feedback_type", base.feedback_type),
+        )
+        self._check(bool(_REPLY.match(answer.reply)), "reply", 'a reply begins with its code: "550 text"')
+        self._finish()
+        return answer
 
     def as_host(self) -> MxHostPlan:
         address = self._text("address", "") or None

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TypeVar
 
 from sandbox import certificates
+from sandbox.answering import Answering
 from sandbox.configuration import Bind, Configuration
 from sandbox.dns_server import DnsServer
 from sandbox.inbox_page import InboxPage
@@ -37,6 +38,7 @@ class Sandbox:
         self._name_servers: list[DnsServer] = []
         self._store = FolderStore(configuration.folder)
         self._page: InboxPage | None = None
+        self._answering: Answering | None = None
 
     async def start(self) -> None:
         configuration = self._configuration
@@ -53,6 +55,7 @@ class Sandbox:
         except OSError as error:
             raise CannotStartError(f"{configuration.folder} cannot be used: {error}.") from error
         self._page = InboxPage(self._store, zones, list(behaviours.values()))
+        self._answering = Answering(zones, port=configuration.smtp_port)
         try:
             for bind in configuration.dns_binds:
                 name_server = DnsServer(zones)
@@ -60,7 +63,8 @@ class Sandbox:
                 self._name_servers.append(name_server)
             scripts = {name: Script(behaviour) for name, behaviour in behaviours.items()}
             for placed in layout.hosts:
-                host = SmtpHost(placed.name, scripts[placed.behaviour.name], self._store, tls=tls)
+                script = scripts[placed.behaviour.name]
+                host = SmtpHost(placed.name, script, self._store, tls=tls, answering=self._answering)
                 bind = (placed.address, configuration.smtp_port)
                 await _bound(host.start, bind, "SMTP", "RELAY_SANDBOX_SMTP_PORT")
                 self._hosts.append(host)
@@ -78,6 +82,8 @@ class Sandbox:
         )
 
     async def stop(self) -> None:
+        if self._answering is not None:
+            await self._answering.stop()
         await asyncio.gather(*(host.stop() for host in self._hosts))
         if self._page is not None:
             await self._page.stop()

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+from sandbox.answering import Answering
 from sandbox.scenarios import Behaviour, Moment, Rule, Then, TlsMode
 from sandbox.script import Script
 from sandbox.store import Kind, MailStore, ReceivedMail, Spool, new_mail_id
@@ -57,12 +58,20 @@ class SmtpHost:
     """A behaviour on one address. `start` binds it, `stop` ends its sessions."""
 
     def __init__(
-        self, name: str, script: Script, store: MailStore, *, tls: ssl.SSLContext | None = None, idle_s: float = 300.0
+        self,
+        name: str,
+        script: Script,
+        store: MailStore,
+        *,
+        tls: ssl.SSLContext | None = None,
+        idle_s: float = 300.0,
+        answering: Answering | None = None,
     ) -> None:
         self.name = name
         self.script = script
         self.store = store
         self.tls = tls
+        self.answering = answering
         self.address = ""
         self.port = 0
         self.connections = 0  # all that were ever made
@@ -354,8 +363,13 @@ class _Session:
             await self._answer(rule, text, mail_id=mail_id)
             return
         kind = Kind.ACCEPTED if is_answered and not self._wire.is_gone else Kind.DROPPED
+        content = spool.read() if self._behaviour.answers else b""
         if await self._record(mail_id, kind, spool):
             self._mails += 1
+            if self._host.answering is not None and kind is Kind.ACCEPTED:
+                self._host.answering.begin(
+                    self._behaviour, self._transaction.reverse_path, self._transaction.recipients, content
+                )
             await self._answer(rule, text if is_answered else None, mail_id=mail_id)
         else:
             await self._reply("452 4.3.1 The message could not be stored")

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 import structlog
 
 from accounts.uses import UseBook
+from delivery.acceptance.returns import Returns
 from delivery.acceptance.store import MessageStore
 from smtpgate.boundary import Boundary
 from smtpgate.heartbeat import Heartbeat
 from smtpgate.implicit_tls import ImplicitTlsServer
 from smtpgate.limits import Limits
 from smtpgate.protocol import SmtpProtocol
+from smtpgate.returns import ReturnsSession
 from smtpgate.submission import SubmissionSession
 from smtpgate.tls import Certificate
 
@@ -36,10 +38,11 @@ class CannotListen(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A socket that is bound already, and whether its peers begin with TLS."""
+    """A socket that is bound already, whether its peers begin with TLS, and whether it takes what comes back."""
 
     socket: socket.socket
     is_implicit_tls: bool
+    is_for_returns: bool = False
 
     @property
     def address(self) -> str:
@@ -47,9 +50,11 @@ class Listener:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def bind(endpoints: Iterable[tuple[str, int]], *, is_implicit_tls: bool) -> list[Listener]:
+def bind(
+    endpoints: Iterable[tuple[str, int]], *, is_implicit_tls: bool, is_for_returns: bool = False
+) -> list[Listener]:
     """Raises CannotListen."""
-    return [Listener(_bind(host, port), is_implicit_tls) for host, port in endpoints]
+    return [Listener(_bind(host, port), is_implicit_tls, is_for_returns) for host, port in endpoints]
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -95,6 +100,7 @@ class Gate:
         self._certificate = certificate
         self.store = MessageStore(name=f"gate-{number}")
         self.uses = UseBook(self.store.pool)
+        self.returns = Returns(self.store)
         self.boundary = Boundary(
             limits, hostname=hostname, tls_context=certificate.context if certificate is not None else None
         )
@@ -142,7 +148,9 @@ class Gate:
         return [listener.address for listener in self._listeners]
 
     async def _listen(self, listener: Listener) -> asyncio.Server | ImplicitTlsServer:
-        def new_session() -> SubmissionSession:
+        def new_session() -> SmtpProtocol:
+            if listener.is_for_returns:
+                return ReturnsSession(self.boundary, returns=self.returns, is_implicit_tls=listener.is_implicit_tls)
             return SubmissionSession(
                 self.boundary, store=self.store, uses=self.uses, is_implicit_tls=listener.is_implicit_tls
             )

@@ -20,37 +20,61 @@ log = structlog.get_logger(__name__)
 _LEAST_GAP_S = 0.25
 _AFTER_FAILURE_S = 5.0
 
-_wanted: queue.Queue[None] = queue.Queue(maxsize=1)
-_thread: threading.Thread | None = None
+_WAKE = "delivery.wake"
+_READ = "delivery.reports.read"
+
 _start = threading.Lock()
+_bells: dict[str, _Bell] = {}
 
 
 def ring() -> None:
-    """Never blocks, never raises."""
-    _ensure_thread()
-    with suppress(queue.Full):
-        _wanted.put_nowait(None)
+    """Something is due. Never blocks, never raises."""
+    _bell(_WAKE, f"egress.{settings.NODE}").ring()
 
 
-def _ensure_thread() -> None:
-    global _thread
-    if _thread is None or not _thread.is_alive():
+def ring_for_reports() -> None:
+    """Something came back. Never blocks, never raises."""
+    _bell(_READ, "reports").ring()
+
+
+def _bell(task: str, queue_name: str) -> _Bell:
+    if task not in _bells:
         with _start:
-            if _thread is None or not _thread.is_alive():
-                _thread = threading.Thread(target=_run, name="doorbell", daemon=True)
-                _thread.start()
+            if task not in _bells:
+                _bells[task] = _Bell(task, queue_name)
+    return _bells[task]
 
 
-def _run() -> None:
-    app = _publisher()
-    while True:
-        _wanted.get()
-        try:
-            app.send_task("delivery.wake", queue=f"egress.{settings.NODE}", expires=10, retry=False)
-            time.sleep(_LEAST_GAP_S)
-        except Exception as error:  # noqa: BLE001 - the edge of a thread that must not end
-            log.warning("doorbell_failed", error=str(error))
-            time.sleep(_AFTER_FAILURE_S)
+class _Bell:
+    def __init__(self, task: str, queue_name: str) -> None:
+        self._task = task
+        self._queue_name = queue_name
+        self._wanted: queue.Queue[None] = queue.Queue(maxsize=1)
+        self._thread: threading.Thread | None = None
+
+    def ring(self) -> None:
+        self._ensure_thread()
+        with suppress(queue.Full):
+            self._wanted.put_nowait(None)
+
+    def _ensure_thread(self) -> None:
+        # Also after a fork, which threads do not survive.
+        if self._thread is None or not self._thread.is_alive():
+            with _start:
+                if self._thread is None or not self._thread.is_alive():
+                    self._thread = threading.Thread(target=self._run, name="doorbell", daemon=True)
+                    self._thread.start()
+
+    def _run(self) -> None:
+        app = _publisher()
+        while True:
+            self._wanted.get()
+            try:
+                app.send_task(self._task, queue=self._queue_name, expires=10, retry=False)
+                time.sleep(_LEAST_GAP_S)
+            except Exception as error:  # noqa: BLE001 - the edge of a thread that must not end
+                log.warning("doorbell_failed", error=str(error))
+                time.sleep(_AFTER_FAILURE_S)
 
 
 def _publisher() -> Celery:

@@ -13,6 +13,7 @@ from delivery.models.provider import GroupKind, ProviderGroup
 from delivery.models.queue import DomainRoute, Lane, Path, PathUse, QueueEntry, Worker
 from delivery.models.recipient import Recipient
 from delivery.models.rejection import RejectionEntry
+from delivery.models.returned import Complaint, ReturnedKind, ReturnedMail
 from delivery.models.route import Route
 from delivery.models.source import Node, PoolKind, SourceAddress, SourcePool, SourceState
 from delivery.models.stream import Stream, StreamKind
@@ -21,6 +22,7 @@ from delivery.models.tls_policy import MtaStsPolicy
 
 __all__ = [
     "Attempt",
+    "Complaint",
     "Content",
     "DeliveryEvent",
     "DkimKey",
@@ -40,6 +42,8 @@ __all__ = [
     "QueueEntry",
     "Recipient",
     "RejectionEntry",
+    "ReturnedKind",
+    "ReturnedMail",
     "Route",
     "SendingDomain",
     "SourceAddress",

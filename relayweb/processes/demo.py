@@ -165,9 +165,22 @@ def _zone(demo: SendingDomain) -> list[dict[str, Any]]:
         records.append({"name": domain.name, "type": "MX", "value": INBOX_HOST})
     # What the operator would set.
     records += [{"name": name, "type": kind, "value": value} for name, kind, value in domains.platform_records(ours)]
-    records.append({"name": settings.BOUNCE_DOMAIN, "type": "MX", "value": INBOX_HOST})
+    records += _returns_records()
     records.append({"name": settings.BOUNCE_DOMAIN, "type": "TXT", "value": "v=spf1 ip4:127.0.0.0/8 ~all"})
     return records
+
+
+def _returns_records() -> list[dict[str, Any]]:
+    """Where the sandbox's hosts send what comes back. On the Internet an MX host listens on port 25; here SRV tells the port."""
+    if not settings.RETURNS_BIND:
+        return [{"name": settings.BOUNCE_DOMAIN, "type": "MX", "value": INBOX_HOST}]
+    listener, host = settings.RETURNS_BIND[0], f"returns.{settings.BOUNCE_DOMAIN}"
+    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listener.host, listener.host)
+    return [
+        {"name": settings.BOUNCE_DOMAIN, "type": "MX", "value": f"10 {host}."},
+        {"name": host, "type": "AAAA" if ":" in address else "A", "value": address},
+        {"name": f"_smtp._tcp.{host}", "type": "SRV", "value": f"0 0 {listener.port} {host}."},
+    ]
 
 
 def _name_server_answers() -> bool:

@@ -127,6 +127,7 @@ def gate_endpoints() -> list[env.Endpoint]:
     return [
         *env.endpoints("SUBMISSION_BIND", "127.0.0.1:2587"),
         *env.endpoints("SUBMISSIONS_BIND", "127.0.0.1:2465"),
+        *env.endpoints("RETURNS_BIND", "127.0.0.1:2525"),
     ]
 
 

@@ -41,17 +41,19 @@ class RunningGate:
     loop: LoopThread
     address: tuple[str, int]
     implicit_address: tuple[str, int]
+    returns_address: tuple[str, int]
 
     @classmethod
     def start(cls, loop: LoopThread, certificate_file: Path, *, host: str = "127.0.0.1", **limits: Any) -> Self:
         plain, implicit = server.bind([(host, 0)], is_implicit_tls=False) + server.bind(
             [(host, 0)], is_implicit_tls=True
         )
+        (returns,) = server.bind([(host, 0)], is_implicit_tls=False, is_for_returns=True)
         quick = {"login_delay_seconds": 0.01, "login_delay_maximum_seconds": 0.02, "drain_seconds": 5}
 
         async def open_gate() -> server.Gate:
             gate = server.Gate(
-                [plain, implicit],
+                [plain, implicit, returns],
                 limits=replace(Limits.from_settings(), **(quick | limits)),
                 hostname="relay.test",
                 node=settings.NODE,
@@ -62,7 +64,8 @@ class RunningGate:
             return gate
 
         gate = loop.run(open_gate())
-        return cls(gate, loop, plain.socket.getsockname()[:2], implicit.socket.getsockname()[:2])
+        addresses = [listener.socket.getsockname()[:2] for listener in (plain, implicit, returns)]
+        return cls(gate, loop, *addresses)
 
     def wait_until_ready(self) -> None:
         until(lambda: self.gate.store.is_ready, what="the store")

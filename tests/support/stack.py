@@ -39,7 +39,7 @@ class Stack:
 
     @classmethod
     def make(cls, var: Path, free_port: Callable[..., int], **settings: str) -> Stack:
-        names = ("http", "submission", "submissions", "sandbox_smtp", "sandbox_http", "sandbox_dns")
+        names = ("http", "submission", "submissions", "returns", "sandbox_smtp", "sandbox_http", "sandbox_dns")
         ports = {name: free_port() for name in names}
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith(("RELAY_", "PYTEST_", "DJANGO_"))
@@ -52,6 +52,7 @@ class Stack:
             "RELAY_HTTP_BIND": f"127.0.0.1:{ports['http']}",
             "RELAY_SUBMISSION_BIND": f"127.0.0.1:{ports['submission']}",
             "RELAY_SUBMISSIONS_BIND": f"127.0.0.1:{ports['submissions']}",
+            "RELAY_RETURNS_BIND": f"127.0.0.1:{ports['returns']}",
             "RELAY_SANDBOX_SMTP_PORT": str(ports["sandbox_smtp"]),
             "RELAY_SANDBOX_HTTP_BIND": f"127.0.0.1:{ports['sandbox_http']}",
             "RELAY_SANDBOX_DNS_BIND": f"127.0.0.1:{ports['sandbox_dns']}",

@@ -52,11 +52,16 @@ def _certificate() -> Certificate:
 def _listeners() -> list[server.Listener]:
     starttls = [(endpoint.host, endpoint.port) for endpoint in settings.SUBMISSION_BIND]
     implicit = [(endpoint.host, endpoint.port) for endpoint in settings.SUBMISSIONS_BIND]
-    if not starttls and not implicit:
+    returns = [(endpoint.host, endpoint.port) for endpoint in settings.RETURNS_BIND]
+    if not starttls and not implicit and not returns:
         raise CommandError(
-            "RELAY_SUBMISSION_BIND and RELAY_SUBMISSIONS_BIND are both off: there is nothing to listen on"
+            "RELAY_SUBMISSION_BIND, RELAY_SUBMISSIONS_BIND and RELAY_RETURNS_BIND are all off: there is nothing to listen on"
         )
     try:
-        return server.bind(starttls, is_implicit_tls=False) + server.bind(implicit, is_implicit_tls=True)
+        return [
+            *server.bind(starttls, is_implicit_tls=False),
+            *server.bind(implicit, is_implicit_tls=True),
+            *server.bind(returns, is_implicit_tls=False, is_for_returns=True),
+        ]
     except server.CannotListen as error:
         raise CommandError(str(error)) from error

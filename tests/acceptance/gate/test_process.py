@@ -25,6 +25,7 @@ def environment(
         "RELAY_PART": "gate",
         "RELAY_SUBMISSION_BIND": f"127.0.0.1:{free_port()}",
         "RELAY_SUBMISSIONS_BIND": f"127.0.0.1:{free_port()}",
+        "RELAY_RETURNS_BIND": f"127.0.0.1:{free_port()}",
         "RELAY_TLS_CERT": str(certificate_file),
         "RELAY_TLS_KEY": str(certificate_file),
     }
@@ -98,7 +99,10 @@ def test_sighup_reads_the_certificate_again_and_the_gate_goes_on(
     [
         ({"RELAY_TLS_CERT": ""}, "RELAY_TLS_CERT and RELAY_TLS_KEY are not set"),
         ({"RELAY_TLS_CERT": "/nowhere"}, "cannot be used"),
-        ({"RELAY_SUBMISSION_BIND": "off", "RELAY_SUBMISSIONS_BIND": "off"}, "nothing to listen on"),
+        (
+            dict.fromkeys(("RELAY_SUBMISSION_BIND", "RELAY_SUBMISSIONS_BIND", "RELAY_RETURNS_BIND"), "off"),
+            "nothing to listen on",
+        ),
         ({"RELAY_SUBMISSION_BIND": "192.0.2.1:25"}, "cannot listen on 192.0.2.1 port 25"),
     ],
 )
