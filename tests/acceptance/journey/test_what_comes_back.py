@@ -25,9 +25,9 @@ def test_what_comes_back_later_is_told_beside_the_state(stack: Stack, acme: Send
     for address in addresses:
         _send(stack, acme, address)
 
-    rows = settled(stack, acme.slug, addresses, seconds=30)
+    rows = settled(stack, acme.slug, addresses, seconds=120)
     assert {row["state"] for row in rows.values()} == {"delivered"}
-    until(lambda: {bounces, complains} <= _suppressions(stack, acme).keys(), seconds=60, what="both suppressions")
+    until(lambda: {bounces, complains} <= _suppressions(stack, acme).keys(), seconds=120, what="both suppressions")
 
     found = _suppressions(stack, acme)
     assert (found[bounces]["scope"], found[bounces]["reason"], found[bounces]["class"]) == (
@@ -48,7 +48,7 @@ def test_what_comes_back_later_is_told_beside_the_state(stack: Stack, acme: Send
             row["state"] == "suppressed" and row["recipient"] == bounces
             for row in stack.relay("message", "list", "--tenant", acme.slug)
         ),
-        seconds=20,
+        seconds=60,
         what="the second mail to be kept back",
     )
     copies = stack.inbox_copies()
