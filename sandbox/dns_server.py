@@ -7,6 +7,7 @@ answer, truncation, delay) are made here. A message that is not a query is dropp
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import struct
@@ -30,6 +31,8 @@ _MAX_UDP_BYTES = 1232
 _TCP_IDLE_S = 10
 _MAX_TCP_CONNECTIONS = 200
 
+_MOST_TRIES = 10
+
 
 class DnsServer:
     """Serves one address over UDP and TCP."""
@@ -42,6 +45,13 @@ class DnsServer:
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
         """Bind; port 0 takes a free one. Returns the address and the port. Raises `OSError` when it is taken."""
+        # A port that is free for UDP may be in use for TCP: where any will do, another one is tried.
+        for _ in range(0 if port else _MOST_TRIES - 1):
+            with contextlib.suppress(OSError):
+                return await self._bind(host, port)
+        return await self._bind(host, port)
+
+    async def _bind(self, host: str, port: int) -> tuple[str, int]:
         loop = asyncio.get_running_loop()
         self._udp, _ = await loop.create_datagram_endpoint(lambda: _UdpProtocol(self), sock=_bound_socket(host, port))
         bound_host, bound_port = self._udp.get_extra_info("sockname")[:2]

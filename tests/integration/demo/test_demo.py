@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,3 +95,19 @@ def test_without_a_sandbox_the_demo_domain_is_vouched_for(db: None, var: Path, m
 
     domain = SendingDomain.objects.get(name=demo.DOMAIN)
     assert (domain.state, domain.is_assumed) == ("verified", True)
+
+
+def test_a_password_that_chance_made_like_the_address_is_drawn_again(
+    db: None, var: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RELAY_VAR", str(var))
+    monkeypatch.setenv("RELAY_SANDBOX", "off")
+    drawn = iter(["sandboxdemox"])
+    chance = secrets.token_urlsafe
+    monkeypatch.setattr(secrets, "token_urlsafe", lambda octets: next(drawn, None) or chance(octets))
+
+    demo.seed()
+
+    kept = json.loads((var / "demo.json").read_text())
+    assert User.objects.get(email=demo.OWNER).check_password(kept["owner_password"])
+    assert kept["owner_password"] != "sandboxdemox"
