@@ -250,10 +250,12 @@ async def in_thread(work: Callable[..., Any], *arguments: Any, **options: Any) -
 
 def _free_port() -> int:
     """A port that is free on the addresses of all remote hosts."""
-    with contextlib.ExitStack() as probes:
-        first = probes.enter_context(socket.socket())
-        first.bind((HOST, 0))
-        port: int = first.getsockname()[1]
-        for host in (OTHER_HOST, "127.0.0.1"):
-            probes.enter_context(socket.socket()).bind((host, port))
-        return port
+    for _ in range(50):  # what is free on one address may be taken on another
+        with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
+            first = probes.enter_context(socket.socket())
+            first.bind((HOST, 0))
+            port: int = first.getsockname()[1]
+            for host in (OTHER_HOST, "127.0.0.1"):
+                probes.enter_context(socket.socket()).bind((host, port))
+            return port
+    raise AssertionError("no port is free on all addresses")
