@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +22,8 @@ Connection = psycopg.AsyncConnection[Any]
 
 # An entry that was lost this often with its owner, the first time among others and then alone, is parked as poison.
 LOSSES_TO_PARK = 4
+# A node without a worker's heartbeat for so long counts as gone: others do what its addresses cannot.
+NODE_IS_DEAD_AFTER = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +142,36 @@ class DueLane:
     pool_id: UUID
     group_id: int
     group_kind: str
+    group_key: str
     tenant_id: UUID
     stream_id: UUID
+    stream_kind: str
     pinned_source_id: UUID | None
+    quiet_from: time | None
+    quiet_until: time | None
+    quiet_streams: str
+    time_zone: str
 
 
+# A pool that has a stand-by, and no address that could be used at present, has its lanes served by the stand-by.
 _DUE_LANES = """
-SELECT lane.id, lane.pool_id, lane.group_id, grp.kind AS group_kind, lane.tenant_id, lane.stream_id, lane.pinned_source_id
+WITH served AS (
+    SELECT pool.id, CASE WHEN pool.standby_id IS NULL OR EXISTS (
+        SELECT 1 FROM delivery_sourceaddress AS source
+        JOIN delivery_node AS node ON node.name = source.node_id AND NOT node.is_draining
+        JOIN delivery_worker AS worker ON worker.node_id = node.name AND worker.part = 'worker'
+             AND worker.heartbeat_at > now() - %s::interval
+        WHERE source.pool_id = pool.id AND source.state = 'active'
+    ) THEN pool.id ELSE pool.standby_id END AS by_pool_id
+    FROM delivery_sourcepool AS pool
+)
+SELECT lane.id, served.by_pool_id AS pool_id, lane.group_id, grp.kind AS group_kind, grp.key AS group_key,
+       lane.tenant_id, lane.stream_id, stream.kind AS stream_kind, lane.pinned_source_id,
+       tenant.quiet_from, tenant.quiet_until, tenant.quiet_streams, tenant.time_zone
 FROM delivery_lane AS lane
+JOIN served ON served.id = lane.pool_id
 JOIN delivery_providergroup AS grp ON grp.id = lane.group_id
+JOIN delivery_stream AS stream ON stream.id = lane.stream_id
 JOIN accounts_tenant AS tenant ON tenant.id = lane.tenant_id AND tenant.state <> 'suspended'
 WHERE lane.next_due_at <= now() AND (lane.suspended_until IS NULL OR lane.suspended_until <= now())
 ORDER BY lane.next_due_at
@@ -158,7 +181,7 @@ ORDER BY lane.next_due_at
 async def due_lanes(connection: Connection) -> list[DueLane]:
     """A suspended tenant's lanes are left out: its mail waits where it is, and goes on from there."""
     async with connection.cursor(row_factory=class_row(DueLane)) as cursor:
-        await cursor.execute(_DUE_LANES)
+        await cursor.execute(_DUE_LANES, [NODE_IS_DEAD_AFTER])
         return await cursor.fetchall()
 
 
