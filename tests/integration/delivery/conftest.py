@@ -12,7 +12,7 @@ import uvloop
 if TYPE_CHECKING:
     from tests.support.engine_room import World
 
-SECONDS_PER_TEST = 12
+SECONDS_PER_TEST = 30
 
 
 @pytest.hookimpl(tryfirst=True)
