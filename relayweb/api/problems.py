@@ -110,6 +110,7 @@ _STATUS_OF = {
     replies.TENANT_SUSPENDED.reason: 403,
     replies.SENDING_TOO_FAST.reason: 429,
     "quota": 429,
+    replies.IDEMPOTENCY_KEY_REUSED.reason: 409,
 }
 # The field of the request to look at.
 _FIELD_OF = {
@@ -123,6 +124,7 @@ _FIELD_OF = {
     "sender_not_verified": "headers.Sender",
     "sender_malformed": "headers.Sender",
     "stream_unknown": "stream",
+    "pool_not_allowed": "pool",
 }
 
 
