@@ -111,6 +111,11 @@ def _read_item(item: msgspec.Raw, defaults: Mapping[str, Any]) -> Mail | Problem
         return problem
 
 
+def decode_json(body: bytes, kind: Any) -> Any:
+    """The body read into a structure. Raises Problem."""
+    return _read(lambda: msgspec.json.decode(body, type=kind))
+
+
 def _read(decode: Any) -> Any:
     try:
         return decode()
@@ -170,6 +175,8 @@ class Outgoing:
     text: str | None = None
     html: str | None = None
     headers: Sequence[tuple[str, str]] = ()
+    # X-Relay-* fields: how a door that has no members for them takes our controls all the same.
+    control_fields: Sequence[tuple[str, str]] = ()
     attachments: Sequence[Attachment] = ()
     tags: Sequence[str] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -291,6 +298,7 @@ def _written(outgoing: Outgoing) -> tuple[Mailbox, list[Mailbox], bytes]:
                 text=outgoing.text,
                 html=outgoing.html,
                 headers=outgoing.headers,
+                controls=outgoing.control_fields,
                 attachments=outgoing.attachments,
             )
         )

@@ -162,7 +162,7 @@ def respond(error: Exception, context: Mapping[str, Any]) -> Response:
     """The views' exception handler: the edge at which every failure becomes a document."""
     request: HttpRequest = context["request"]
     reference = getattr(request, "reference", "")
-    problem = _problem_of(error, reference)
+    problem = problem_of(error, reference)
     return response_of(problem, reference=reference, headers=getattr(error, "auth_header", None))
 
 
@@ -175,7 +175,8 @@ def response_of(problem: Problem, *, reference: str = "", headers: str | None = 
     return response
 
 
-def _problem_of(error: Exception, reference: str) -> Problem:
+def problem_of(error: Exception, reference: str) -> Problem:
+    """What a failure is told as; a fault is logged under the reference."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, Rejection):
