@@ -90,7 +90,7 @@ def _for_key(key: str, access: Access) -> list[Snippet]:
         Snippet("api-curl", "curl", _API_CURL.format(url=url, key=key, a=access)),
         Snippet("anymail", "django-anymail", _ANYMAIL.format(url=url, key=key, a=access)),
         Snippet("sendgrid", "SendGrid (Python)", _SENDGRID.format(url=url, key=key, a=access)),
-        Snippet("postal", "Postal", _POSTAL.format(url=url, key=key, a=access)),
+        Snippet("postal", "Postal (curl)", _POSTAL.format(url=url, key=key, a=access)),
     ]
 
 
@@ -264,10 +264,10 @@ curl {url}/api/v1/messages \\
 
 _ANYMAIL = """\
 # settings.py
-EMAIL_BACKEND = "anymail.backends.sendgrid.EmailBackend"
+EMAIL_BACKEND = "anymail.backends.postal.EmailBackend"
 ANYMAIL = {{
-    "SENDGRID_API_URL": "{url}/v3/",
-    "SENDGRID_API_KEY": "{key}",
+    "POSTAL_API_URL": "{url}",
+    "POSTAL_API_KEY": "{key}",
 }}
 DEFAULT_FROM_EMAIL = "{a.author}"
 """

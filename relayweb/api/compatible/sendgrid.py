@@ -32,7 +32,7 @@ from relayweb.api.problems import FieldError, Problem, invalid
 from relayweb.api.sending import Result, key_of, send_all
 from relayweb.api.v1.sending import make_submission
 
-MOST_PERSONALIZATIONS = 1_000
+MOST_PERSONALIZATIONS = MOST_RECIPIENTS = 1_000  # in one request, as in SendGrid
 # Every personalization is written out with all attachments: a request must not become more than a few of the largest mails.
 _MOST_WRITTEN = 4
 _LONGEST_SUBSTITUTIONS = 10_000  # octets for each personalization, as in SendGrid
@@ -263,6 +263,8 @@ def _refuse_what_is_not_offered(mail: Mail) -> None:
 
 def _outgoing(mail: Mail) -> Iterator[Outgoing]:
     """Raises Problem."""
+    if sum(len(one.to) + len(one.cc) + len(one.bcc) for one in mail.personalizations) > MOST_RECIPIENTS:
+        raise invalid("personalizations", f"at most {MOST_RECIPIENTS} addresses in to, cc and bcc of all of them")
     texts = _texts(mail.content)
     if mail.reply_to is not None and mail.reply_to_list:
         raise invalid("reply_to_list", "not together with reply_to")

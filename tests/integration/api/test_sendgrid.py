@@ -257,6 +257,7 @@ FILE = {"content": "YQ==", "filename": "a.txt"}
 
 REFUSED: list[tuple[dict[str, Any], str | None]] = [
     ({"personalizations": []}, "personalizations"),
+    ({"personalizations": [{"to": [{"email": f"r{n}@far.test"} for n in range(501)]}] * 2}, "personalizations"),
     ({"personalizations": [{"cc": TO}]}, "personalizations.0.to"),
     ({"personalizations": [{"to": TO, "cc": [{"email": "TARO@far.test"}]}]}, "personalizations.0.cc.0.email"),
     ({"personalizations": [{"to": TO}, {"to": [{"email": "x"}]}]}, "personalizations.1.to.0.email"),
