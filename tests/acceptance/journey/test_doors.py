@@ -1,4 +1,4 @@
-"""Mail of programs made for other services, and mail with controls: from the running web server and gate to the receiving host."""
+"""Mail of programs made for other services, and mail with controls: from the running web server and gate to its receiver."""
 
 from __future__ import annotations
 
