@@ -8,7 +8,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar = [("delivery", "0006_what_comes_back")]
+    dependencies: ClassVar = [("delivery", "0007_standby_pools")]
 
     operations: ClassVar = [
         migrations.AddField(
