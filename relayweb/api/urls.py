@@ -17,8 +17,8 @@ v1: list[URLPattern | URLResolver] = [
 compatible: list[URLPattern | URLResolver] = [
     path("api/v1/send/message", postal.SendMessage.as_view(), name="postal-send-message"),
     path("api/v1/send/raw", postal.SendRaw.as_view(), name="postal-send-raw"),
-    re_path(r"^/?v3/mail/send$", sendgrid.Send.as_view(), name="sendgrid-mail-send"),
-    re_path(r"^/?v3/(?P<rest>.*)$", sendgrid.no_such_path, name="sendgrid-nothing"),
+    re_path(r"^/?v3/mail/send\Z", sendgrid.Send.as_view(), name="sendgrid-mail-send"),
+    re_path(r"^/?v3/(?P<rest>[\s\S]*)\Z", sendgrid.no_such_path, name="sendgrid-nothing"),
 ]
 
 nothing_here: list[URLPattern | URLResolver] = [re_path(r"^(?P<rest>.*)$", no_such_path, name="api-nothing")]
