@@ -107,6 +107,10 @@ _NO_REASON = re.compile(
 )
 
 
+# A paragraph with a reply in it is the reason; what follows are greetings, advice and advertisements.
+_REPLY = re.compile(r"(?:^|[\s:'\"(<])[45]\d\d[ -](?:#?[45]\.\d|.{15})")
+
+
 def header_of(original: str) -> str:
     """The returned mail from its first field on, without the line that announces it and without indentation."""
     lines = [line.strip() if _HEADER_START.match(line.lstrip()) else line for line in original.split("\n", MAX_LINES)]
@@ -178,8 +182,9 @@ def _reason(lines: list[str], index: int, others: Collection[int], *, is_one_of_
         if _NO_REASON.match(line):
             break
         said = "".join(block).strip()
-        if not line and is_one_of_many and len(said.strip(" .,>*")) > 5 and not said.endswith(":"):
-            break
+        if not line and not said.endswith(":") and len(said.strip(" .,>*")) > 5:
+            if is_one_of_many or _REPLY.search(said):
+                break
         block.append(line)
     return " ".join(" ".join(block).split())
 

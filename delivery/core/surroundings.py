@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ from delivery.core import dsn, freetext
 from delivery.core.dialogue import NOTHING, Said, find_said, read_transcript
 from delivery.core.mime import Part, read_mail, strip_markup
 
+# `host mx.example[192.0.2.1] said:`, `host mx.example [192.0.2.1]:`
+_SPEAKER = re.compile(r"\bhosts?:? [\w.-]{1,255} ?\[[\d.:a-fA-F]{2,45}\](?::\d{1,5})?(?: said)?:")
 MAX_NOTICE_CHARACTERS = 64 * 1024
 MAX_ADDRESSES = 100
 
@@ -25,7 +28,8 @@ class Surroundings:
 
     @property
     def context(self) -> str:
-        return f"{self.notice}\n{self.subject}"
+        """All words of the report, without the names of the hosts that say them."""
+        return f"{_SPEAKER.sub('said:', self.notice)}\n{self.subject}"
 
     def named_addresses(self) -> list[str]:
         """The addresses the report names as failed, in a field of its own or plainly in the notice."""
