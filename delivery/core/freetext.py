@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from delivery.core.dsn import tidy_address
+from delivery.core import dsn
 from delivery.core.report_words import alternatives, pattern
 
 MAX_LINES = 1500
@@ -39,9 +39,7 @@ class Notice:
     original: str
 
 
-_ADDRESS = (
-    r"(?:\"[^\"\s<>]{1,64}\"|[^\s<>()\[\],;:\"|]{1,128})@[A-Za-z0-9\x80-\U0010ffff][A-Za-z0-9\x80-\U0010ffff._-]{0,253}"
-)
+_ADDRESS = r"(?:\"[^\"\s<>]{1,64}\"|[^\s<>()\[\],;:\"|：，。、；「」『』（）【】《》“”]{1,128})@[A-Za-z0-9\x80-\U0010ffff][A-Za-z0-9\x80-\U0010ffff._-]{0,253}"
 _ANY_ADDRESS = re.compile(_ADDRESS)
 _LISTED = re.compile(
     rf"[\s*|>•・-]{{0,16}}(?:[<\"']({_ADDRESS})[>\"']|({_ADDRESS}))"
@@ -66,6 +64,16 @@ _HEADER_START = re.compile(
     re.IGNORECASE,
 )
 _TRACE = re.compile(r"(?:received|return-path|dkim-signature|message-id|x-received|arc-seal)\s*:", re.IGNORECASE)
+
+
+# Scripts written without spaces stand right beside an address.
+_BEFORE_ADDRESS = re.compile(r"^[\u2e80-\u9fff\uac00-\ud7af\uff00-\uffef]+(?=[\x21-\x7e]+@)")
+_BEHIND_ADDRESS = re.compile(r"(?<=[a-z])[\u2e80-\u9fff\uac00-\ud7af\uff00-\uffef]+$", re.IGNORECASE)
+
+
+def tidy_address(address: str) -> str:
+    """An address found in prose, without the words that touch it."""
+    return dsn.tidy_address(_BEHIND_ADDRESS.sub("", _BEFORE_ADDRESS.sub("", address)))
 
 
 def split_notice(text: str) -> Notice:
@@ -125,6 +133,7 @@ def find_mentions(notice: str, *, not_these: Collection[str] = ()) -> list[Menti
     for index, line in enumerate(lines):
         if "@" in line and len(found) < MAX_MENTIONS:
             found += [(index, address, strength) for address, strength in _in_line(lines, index)]
+    found = _without_renamed(lines, found)
     own = {address.lower() for address in not_these}
     others = [mention for mention in found if mention[1].lower() not in own]
     # People do mail themselves; so our own addresses count where nobody else is named, in a list.
@@ -141,6 +150,15 @@ def find_mentions(notice: str, *, not_these: Collection[str] = ()) -> list[Menti
         if known is None or len(known.reason) < len(reason):
             mentions[address.lower()] = Mention(address, strength, reason)
     return list(mentions.values())
+
+
+_ORIGINAL_ADDRESS = re.compile(r"\s*original (?:address|recipient)(?: address)?\s*:", re.IGNORECASE)
+
+
+def _without_renamed(lines: list[str], found: list[tuple[int, str, int]]) -> list[tuple[int, str, int]]:
+    """Where the address that was written to follows what it had become, only the former counts."""
+    renamed = {index - 1 for index, _, _ in found if _ORIGINAL_ADDRESS.match(lines[index])}
+    return [mention for mention in found if mention[0] not in renamed]
 
 
 def _in_line(lines: list[str], index: int) -> list[tuple[str, int]]:

@@ -40,7 +40,9 @@ def read_wordings(name: str) -> list[Wording]:
 def _read(line: str) -> Wording:
     head, _, text = line.partition(" | ")
     word, form = head.split()
-    return Wording(word.rstrip("!"), word.endswith("!") or word in DEAD, form, text.replace("\\n", "\n"))
+    return Wording(
+        word.rstrip("!"), word.endswith("!") or word in DEAD, form, text.replace("\\n", "\n").replace("\\t", "\t")
+    )
 
 
 _STEPS = {
@@ -130,8 +132,19 @@ def _told(text: str, step: str) -> bytes:
     return _prose("Undeliverable mail", text)
 
 
+def _html(text: str, step: str) -> bytes:
+    return _prose("Undeliverable: Hello", text).replace(b"text/plain", b"text/html")
+
+
+def _fields(text: str, step: str) -> bytes:
+    report = _report("Delivery failure", "Your message could not be delivered.", "", "")
+    begin, end = report.index(b"Final-Recipient"), report.index(b"\n--b\nContent-Type: message/rfc822")
+    return report[:begin] + text.encode() + report[end:]
+
+
 _FORMS: dict[str, Callable[[str, str], bytes]] = {
     "P": _postfix, "X": _exim, "Q": _qmail, "S": _sendmail, "D": _bare, "M": _exchange, "T": _told,
+    "H": _html, "F": _fields,
 }  # fmt: skip
 
 
