@@ -14,6 +14,7 @@ from delivery.core.mime import Part, read_mail, strip_markup
 _SPEAKER = re.compile(r"\bhosts?:? [\w.-]{1,255} ?\[[\d.:a-fA-F]{2,45}\](?::\d{1,5})?(?: said)?:")
 MAX_NOTICE_CHARACTERS = 64 * 1024
 MAX_ADDRESSES = 100
+MAX_REPLY_LINES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Surroundings:
     mentions: tuple[freetext.Mention, ...]
     failed_field: tuple[str, ...]
     transcript: Mapping[str, Said]
+    standing_reply: Said
     own_addresses: tuple[str, ...]
     original_recipients: list[str]
 
@@ -43,6 +45,9 @@ class Surroundings:
         own = self.transcript.get(wanted) or self.transcript.get(address) or NOTHING
         blocks = [find_said(one.reason) for one in self.mentions if one.address.lower() == wanted and one.reason]
         general = self.transcript.get("", NOTHING)
+        if not any(said.code for said in (own, general, *blocks)):
+            # Some programs put the reply before the addresses it is about.
+            blocks.append(self.standing_reply)
         ordered = (own, general, *blocks) if len(self.mentions) == 1 else (own, *blocks, general)
         return [said for said in ordered if said]
 
@@ -58,9 +63,25 @@ def read_surroundings(mail: Part) -> Surroundings:
         mentions=tuple(freetext.find_mentions(notice, not_these=own_addresses)),
         failed_field=tuple(failed_field(mail)),
         transcript=read_transcript(notice),
+        standing_reply=_standing_reply(notice),
         own_addresses=own_addresses,
         original_recipients=_original_recipients(mail, original, own_addresses),
     )
+
+
+# A reply on lines of its own.
+_REPLY_LINE = re.compile(r"[ \t]{0,16}[45]\d\d[- ](?:#?[45]\.\d{1,3}\.\d{1,3}\s|[A-Za-z<\"']).{3,}")
+
+
+def _standing_reply(notice: str) -> Said:
+    lines = notice.split("\n")
+    start = next((number for number, line in enumerate(lines) if _REPLY_LINE.match(line)), len(lines))
+    paragraph: list[str] = []
+    for line in lines[start : start + MAX_REPLY_LINES]:
+        if not line.strip():
+            break
+        paragraph.append(line)
+    return find_said(" ".join(paragraph)) if paragraph else NOTHING
 
 
 def notice_of(mail: Part) -> tuple[str, str]:
