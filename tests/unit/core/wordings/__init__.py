@@ -28,8 +28,17 @@ class Wording:
 
     @property
     def report(self) -> bytes:
-        form, _, step = self.form.partition(":")
-        return _FORMS[form](self.text, step)
+        form, _, step = self.form.partition("@")[0].partition(":")
+        return _FORMS[form](self.text, step).replace(b"b.example", self.domain.encode())
+
+    @property
+    def domain(self) -> str:
+        """Behind an `@` of the form: whose mailbox it is."""
+        return self.form.partition("@")[2] or "b.example"
+
+    @property
+    def recipient(self) -> str:
+        return RECIPIENT.replace("b.example", self.domain)
 
 
 def read_wordings(name: str) -> list[Wording]:
