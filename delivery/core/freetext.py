@@ -39,7 +39,8 @@ class Notice:
     original: str
 
 
-_ADDRESS = r"(?:\"[^\"\s<>]{1,64}\"|[^\s<>()\[\],;:\"|：，。、；「」『』（）【】《》“”]{1,128})@[A-Za-z0-9\x80-\U0010ffff][A-Za-z0-9\x80-\U0010ffff._-]{0,253}"
+_LOCAL_PART = r"(?:\"[^\"\s<>]{1,64}\"|[^\s<>()\[\],;:\"|：，。、；「」『』（）【】《》“”]{1,128})"
+_ADDRESS = rf"{_LOCAL_PART}@[A-Za-z0-9\x80-\U0010ffff][A-Za-z0-9\x80-\U0010ffff._-]{{0,253}}"
 _ANY_ADDRESS = re.compile(_ADDRESS)
 _LISTED = re.compile(
     rf"[\s*|>•・-]{{0,16}}(?:[<\"']({_ADDRESS})[>\"']|({_ADDRESS}))"
@@ -200,9 +201,9 @@ def _reason(lines: list[str], index: int, others: Collection[int], *, is_one_of_
         if _NO_REASON.match(line):
             break
         said = "".join(block).strip()
-        if not line and not said.endswith(":") and len(said.strip(" .,>*")) > 5:
-            if is_one_of_many or _REPLY.search(said):
-                break
+        is_reason = len(said.strip(" .,>*")) > 5 and not said.endswith(":")
+        if not line and is_reason and (is_one_of_many or _REPLY.search(said)):
+            break
         block.append(line)
     return " ".join(" ".join(block).split())
 

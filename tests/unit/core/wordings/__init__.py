@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RECIPIENT = "bob@b.example"
-ORIGINAL = "Received: from acme.example by mx.acme.example; Tue, 1 Jul 2025 10:00:00 +0900\nFrom: alice@acme.example\nTo: bob@b.example\nSubject: Hello\nMessage-ID: <1@acme.example>\n\nHello\n"
+ORIGINAL = (
+    "Received: from acme.example by mx.acme.example; Tue, 1 Jul 2025 10:00:00 +0900\nFrom: alice@acme.example\n"
+    "To: bob@b.example\nSubject: Hello\nMessage-ID: <1@acme.example>\n\nHello\n"
+)
 DEAD = frozenset({"bad_mailbox", "bad_domain"})
 # Classes only we have; collections of samples put them under these.
 COUNTS_AS = {"greylist": "transient", "loop": "transient", "expired": "transient"}
@@ -69,7 +72,8 @@ def _postfix(text: str, step: str) -> bytes:
     }.get(step, f"host mx.b.example[192.0.2.9] said: {text} (in reply to {_STEPS.get(step, '')})")
     prose = (
         "This is the mail system at host mx.acme.example.\n\nI'm sorry to have to inform you that your message could not\n"
-        "be delivered to one or more recipients. It's attached below.\n\nFor further assistance, please send mail to postmaster.\n\n"
+        "be delivered to one or more recipients. It's attached below.\n\n"
+        "For further assistance, please send mail to postmaster.\n\n"
         f"                   The mail system\n\n<{RECIPIENT}>: {reason}\n"
     )
     diagnostic = f"X-Postfix; {text}" if step == "own" else f"smtp; {text}"
@@ -131,8 +135,8 @@ def _exchange(text: str, step: str) -> bytes:
     said = text.lstrip("#")
     prose = (
         f"Delivery has failed to these recipients or groups:\n\n{RECIPIENT}<mailto:{RECIPIENT}>\n\n\n"
-        f"Diagnostic information for administrators:\n\nGenerating server: mx.acme.example\n\n{RECIPIENT}\nRemote Server returned "
-        f"'{text}'\n\nOriginal message headers:\n\n{ORIGINAL}"
+        f"Diagnostic information for administrators:\n\nGenerating server: mx.acme.example\n\n{RECIPIENT}\n"
+        f"Remote Server returned '{text}'\n\nOriginal message headers:\n\n{ORIGINAL}"
     )
     return _report("Undeliverable: Hello", prose, _status_of(text, step), f"smtp;{said.removesuffix(' ##')}")
 
