@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import time
 
 import pytest
@@ -210,6 +211,75 @@ def test_a_notice_in_json_is_read() -> None:
     assert [(row.address, row.class_word, row.is_hard) for row in report.rows] == [
         ("bob@b.example", "bad_mailbox", True)
     ]
+
+
+FIELDS = "Final-Recipient: rfc822; bob@b.example\nAction: failed\nStatus: 5.1.1\nDiagnostic-Code: smtp; 550 5.1.1 no such user"
+
+
+def with_html(html: str, charset: str = "utf-8") -> bytes:
+    head = notice("", subject="Undeliverable").replace(b"\n\n", b"\n")
+    head += f"Content-Type: text/html; charset={charset}\nContent-Transfer-Encoding: base64\n\n".encode()
+    return head + base64.encodebytes(html.encode(charset))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        dsn(FIELDS).replace(b"\n", b"\r\n"),
+        dsn(FIELDS).replace(b"\n", b"\r"),
+        b"\r\n\r\n" + dsn(FIELDS),
+        b"From MAILER-DAEMON Tue Jul  1 10:00:00 2025\n" + dsn(FIELDS),
+        dsn(FIELDS)[:-6],
+        dsn(FIELDS).replace(b"boundary=b", b"boundary=another"),
+        dsn(FIELDS).replace(b"; boundary=b", b""),
+        dsn(FIELDS).replace(b"message/delivery-status", b"message/global-delivery-status"),
+        dsn(FIELDS).replace(b"message/delivery-status", b"text/plain; name=details.txt"),
+        dsn(FIELDS.replace("rfc822;", "utf-8;")),
+        dsn(FIELDS.replace("rfc822; bob@b.example", 'rfc822; "bob"@b.example')),
+        dsn(FIELDS.replace("rfc822; bob@b.example", "RFC822 ;\n  Bob <bob@b.example>")),
+        dsn(FIELDS.replace("Final-Recipient: rfc822;", "Original-Recipient: rfc822;")),
+        dsn("Original-Recipient: rfc822; bob@b.example\n" + FIELDS.replace("rfc822; bob@b.example", "x400; c=jp; s=bob")),
+        dsn(FIELDS.replace("rfc822; bob@b.example", "unknown; c=jp"), "<bob@b.example>: 550 5.1.1 no such user\n"),
+        with_html("<p>Your mail to <b>bob@b.example</b> was not delivered:</p><p>550 5.1.1 User unknown</p>"),
+        with_html("<p>Your mail to &lt;bob&#64;b.example&gt; was not delivered:</p><p>550 5.1.1 User unknown</p>"),
+        with_html("<p>Your mail to <b>bob@b.example</b> was not delivered:</p><p>550 5.1.1 User unknown</p>", "utf-16"),
+        notice("<bob@b.example>: 550 5.1.1 ユーザーが存在しません\n").decode().encode("euc-jp"),
+        notice("配信できません\n宛先：bob@b.example\n550 5.1.1 ユーザーが存在しません\n").decode().encode("iso-2022-jp"),
+    ],
+)  # fmt: skip
+def test_a_dead_mailbox_is_found_whatever_is_wrong_with_the_report(content: bytes) -> None:
+    report = read_report(content)
+
+    assert addresses(report) == ["bob@b.example"]
+    assert (report.rows[0].class_word, report.rows[0].is_hard) == ("bad_mailbox", True)
+
+
+def test_what_touches_an_address_is_no_part_of_it() -> None:
+    report = read_report(notice("您发往bob@b.example的邮件被退回，无法送达。\n退信原因：用户不存在\n", subject="退信"))
+
+    assert addresses(report) == ["bob@b.example"]
+
+
+def test_an_original_address_in_xtext_is_no_other_address() -> None:
+    fields = (
+        "Original-Recipient: rfc822; bob+2Bnews@b.example\nFinal-Recipient: rfc822; bob+news@b.example\n"
+        "Action: failed\nStatus: 5.1.1"
+    )
+
+    (row,) = read_report(dsn(fields)).rows
+
+    assert (row.address, row.original) == ("bob+news@b.example", "")
+
+
+def test_the_words_behind_the_reason_say_nothing() -> None:
+    text = (
+        "The following address(es) failed:\n\n  bob@b.example\n    host mx.b.example [192.0.2.1]: 550 5.1.1 User unknown\n\n"
+        "This mail was checked for viruses and spam by a filter. Over quota? Order more space!\n"
+    )
+
+    (row,) = read_report(notice(text)).rows
+
+    assert row.class_word == "bad_mailbox"
 
 
 HEAD = b"From: MAILER-DAEMON@mx.example\r\nSubject: Delivery failure\r\n"
