@@ -27,6 +27,8 @@ from delivery.core.surroundings import Surroundings, read_surroundings
 from delivery.core.verdicts import Circumstances, Verdict, judge_reported
 
 MAX_ROWS = 100
+# What is looked at of all that is said; so many recipients share it, and each has a thousand at most.
+MAX_WORDS_CHARACTERS = 30_000
 
 
 class Kind(StrEnum):
@@ -140,9 +142,12 @@ def _json_rows(notice: JsonNotice, provider_of: ProviderOf) -> tuple[ReportedRec
     action = {"delivery": dsn.DsnAction.DELIVERED, "delay": dsn.DsnAction.DELAYED}.get(
         notice.kind, dsn.DsnAction.FAILED
     )
+    share = MAX_WORDS_CHARACTERS // max(1, len(notice.recipients))
     return tuple(
         _row(
-            dsn.StatusRecipient(one.address, "", action, dsn.read_status(one.status), _unlabelled(one.diagnostic), ""),
+            dsn.StatusRecipient(
+                one.address, "", action, dsn.read_status(one.status), _unlabelled(one.diagnostic)[:share], ""
+            ),
             Circumstances(
                 provider_group=provider_of(_domain_of(one.address)), is_delayed=action is dsn.DsnAction.DELAYED
             ),
@@ -167,7 +172,8 @@ def _read_status_report(mail: Part, provider_of: ProviderOf, find_addresses: Add
         return None
     if not any(recipient.address for recipient in recipients) and not is_from_machine(mail):
         return None
-    rows = tuple(_status_row(one, surroundings, provider_of, len(recipients)) for one in recipients[:MAX_ROWS])
+    recipients = recipients[:MAX_ROWS]
+    rows = tuple(_status_row(one, surroundings, provider_of, len(recipients)) for one in recipients)
     if not is_declared and not is_from_machine(mail):
         # Somebody forwards a report; it is told, and nothing follows from it.
         rows = tuple(replace(row, is_hard=False) for row in rows)
@@ -216,7 +222,8 @@ def _status_row(
     provider_of: ProviderOf,
     count: int,
 ) -> ReportedRecipient:
-    reasons = surroundings.reasons_for(one.address)
+    reasons = _fair_share(surroundings.reasons_for(one.address), count)
+    one = replace(one, diagnostic=one.diagnostic[: MAX_WORDS_CHARACTERS // count])
     circumstances = Circumstances(
         # Who refused decides about the rules, not who reports it.
         provider_group=_first_provider(provider_of, one.remote_host, _domain_of(one.address)),
@@ -273,12 +280,13 @@ def _read_prose_report(mail: Part, provider_of: ProviderOf, find_addresses: Addr
     addresses, is_certain = _failed_addresses(mail, surroundings, find_addresses)
     if not addresses:
         return None
+    addresses = addresses[:MAX_ROWS]
     is_delayed = bool(_DELAY.search(f"{mail.first('subject')} {surroundings.notice[:4000]}"))
     rows = tuple(
         _prose_row(
             address, surroundings, provider_of, is_delayed=is_delayed, is_certain=is_certain, count=len(addresses)
         )
-        for address in addresses[:MAX_ROWS]
+        for address in addresses
     )
     return Report(Kind.BOUNCE, rows)
 
@@ -313,9 +321,15 @@ def _prose_row(
         is_delayed=is_delayed,
         context=surroundings.context if count == 1 else "",
     )
-    verdict = judge_reported(surroundings.reasons_for(address), status="", circumstances=circumstances)
+    reasons = _fair_share(surroundings.reasons_for(address), count)
+    verdict = judge_reported(reasons, status="", circumstances=circumstances)
     action = dsn.DsnAction.DELAYED if is_delayed else dsn.DsnAction.FAILED
     return _refused(address, "", action, verdict, is_certain=is_certain)
+
+
+def _fair_share(reasons: Sequence[Said], count: int) -> list[Said]:
+    """Bounds the time a report takes: the more recipients, the less is read about each."""
+    return [replace(said, text=said.text[: MAX_WORDS_CHARACTERS // count]) for said in reasons]
 
 
 # Automatic replies.

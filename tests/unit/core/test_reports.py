@@ -306,6 +306,13 @@ BOMBS = {
         % (n, n)
         for n in range(20_000)
     ),
+    "words": HEAD
+    + b"Content-Type: message/delivery-status\r\n\r\n"
+    + b"".join(
+        b"Final-Recipient: rfc822;a%d@b.test\r\nAction: failed\r\nDiagnostic-Code: smtp; 550 %s%d\r\n\r\n"
+        % (n, b"user a@b.test your ip " * 50, n)
+        for n in range(200)
+    ),
     "markup": HEAD + b"Content-Type: text/html\r\n\r\n" + b"<" * 4_000_000,
     "quoted-printable": HEAD + b"Content-Transfer-Encoding: quoted-printable\r\n\r\n" + b"=41" * 1_000_000,
     "JSON": HEAD + b'\r\n{"notificationType":' + b"[" * 3_000_000,
