@@ -230,7 +230,8 @@ def _status_row(
         is_delayed=one.action is dsn.DsnAction.DELAYED,
         context=surroundings.context if count == 1 else "",
     )
-    return _row(one, circumstances, reasons)
+    row = _row(one, circumstances, reasons)
+    return replace(row, is_hard=row.is_hard and not surroundings.is_about_author(row.diagnostic, one.address))
 
 
 def _row(one: dsn.StatusRecipient, circumstances: Circumstances, reasons: Sequence[Said]) -> ReportedRecipient:
@@ -324,6 +325,7 @@ def _prose_row(
     reasons = _fair_share(surroundings.reasons_for(address), count)
     verdict = judge_reported(reasons, status="", circumstances=circumstances)
     action = dsn.DsnAction.DELAYED if is_delayed else dsn.DsnAction.FAILED
+    is_certain = is_certain and not surroundings.is_about_author(verdict.text, address)
     return _refused(address, "", action, verdict, is_certain=is_certain)
 
 

@@ -26,7 +26,13 @@ class Surroundings:
     transcript: Mapping[str, Said]
     standing_reply: Said
     own_addresses: tuple[str, ...]
+    authors: tuple[str, ...]
     original_recipients: list[str]
+
+    def is_about_author(self, said: str, recipient: str) -> bool:
+        """Whether words name an address of the author, and not that of the recipient."""
+        words = said.lower()
+        return recipient.lower() not in words and any(author.lower() in words for author in self.authors)
 
     @property
     def context(self) -> str:
@@ -57,6 +63,7 @@ def read_surroundings(mail: Part) -> Surroundings:
     subject = mail.first("subject")
     own = [dsn.read_address(mail.first(name)) for name in ("from", "to", "reply-to", "return-path")]
     own_addresses = tuple(address for address in own if address)
+    enclosed = _returned_mail(mail, original)
     return Surroundings(
         notice=notice,
         subject=subject,
@@ -65,7 +72,8 @@ def read_surroundings(mail: Part) -> Surroundings:
         transcript=read_transcript(notice),
         standing_reply=_standing_reply(notice),
         own_addresses=own_addresses,
-        original_recipients=_original_recipients(mail, original, own_addresses),
+        authors=tuple(filter(None, (*own_addresses, *_addresses_of(enclosed, ("from", "sender", "return-path"))))),
+        original_recipients=_original_recipients(enclosed, own_addresses),
     )
 
 
@@ -106,13 +114,18 @@ def failed_field(mail: Part) -> list[str]:
     return list(dict.fromkeys(address for address in addresses if address))
 
 
-def _original_recipients(mail: Part, original: str, own: Sequence[str]) -> list[str]:
-    """Whom the returned mail had been written to: the last resort."""
+def _returned_mail(mail: Part, original: str) -> Part | None:
     enclosed = next((part for part in mail.walk() if part.is_enclosed), None)
     if enclosed is None and original:
-        enclosed = read_mail(freetext.header_of(original).encode("utf-8", "replace"))
-    if enclosed is None:
-        return []
-    names = ("x-envelope-to", "envelope-to", "x-original-to", "delivered-to", "to")
-    found = [dsn.read_address(enclosed.first(name)) for name in names]
+        return read_mail(freetext.header_of(original).encode("utf-8", "replace"))
+    return enclosed
+
+
+def _original_recipients(enclosed: Part | None, own: Sequence[str]) -> list[str]:
+    """Whom the returned mail had been written to: the last resort."""
+    found = _addresses_of(enclosed, ("x-envelope-to", "envelope-to", "x-original-to", "delivered-to", "to"))
     return [address for address in found if address and address not in own]
+
+
+def _addresses_of(mail: Part | None, names: Sequence[str]) -> list[str]:
+    return [dsn.read_address(mail.first(name)) for name in names] if mail is not None else []
