@@ -22,7 +22,15 @@ from delivery.core.json_notices import JsonNotice, read_json_notice
 from delivery.core.mailbox import Mailbox
 from delivery.core.mime import Part, read_mail
 from delivery.core.report_words import pattern
-from delivery.core.signs import ENOUGH, count_signs, is_from_machine, is_report
+from delivery.core.signs import (
+    ENOUGH,
+    count_signs,
+    is_for_readers,
+    is_from_machine,
+    is_named_machine,
+    is_news_of_success,
+    is_report,
+)
 from delivery.core.surroundings import Surroundings, read_surroundings
 from delivery.core.verdicts import Circumstances, Verdict, judge_reported
 
@@ -167,7 +175,7 @@ def _read_status_report(mail: Part, provider_of: ProviderOf, find_addresses: Add
     surroundings = read_surroundings(mail)
     recipients = _with_addresses(status.recipients, surroundings)
     is_declared = any(part.media_type in _STATUS_TYPES and not part.is_enclosed for part in mail.walk())
-    if not is_declared and count_signs(mail) < ENOUGH:
+    if not is_declared and (count_signs(mail) < ENOUGH or is_for_readers(mail)):
         # Fields of a report that somebody quotes in a mail of their own.
         return None
     if not any(recipient.address for recipient in recipients) and not is_from_machine(mail):
@@ -279,8 +287,11 @@ def _read_prose_report(mail: Part, provider_of: ProviderOf, find_addresses: Addr
         return None
     surroundings = read_surroundings(mail)
     addresses, is_certain = _failed_addresses(mail, surroundings, find_addresses)
-    if not addresses:
+    if not addresses or not (is_certain or is_named_machine(mail)):
         return None
+    if is_news_of_success(mail):
+        rows = tuple(ReportedRecipient(address, Kind.DELIVERED, dsn.DsnAction.DELIVERED) for address in addresses)
+        return Report(Kind.DELIVERED, rows[:MAX_ROWS])
     addresses = addresses[:MAX_ROWS]
     is_delayed = bool(_DELAY.search(f"{mail.first('subject')} {surroundings.notice[:4000]}"))
     rows = tuple(

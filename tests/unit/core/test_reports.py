@@ -170,6 +170,53 @@ def test_mail_of_people_is_other(content: bytes) -> None:
     assert [(row.kind, row.class_word, row.is_hard) for row in report.rows] == [(Kind.OTHER, "", False)]
 
 
+QUOTED = "I get this:\n<bob@b.example>: host mx.b.example said: 550 5.1.1 User unknown\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "text", "kind"),
+    [
+        ("From: x-bounces@lists.example\nSubject: [x] delivery failed\nList-Id: <x.lists.example>", QUOTED, Kind.OTHER),
+        ("From: x-request@lists.example\nSubject: x Digest, Vol 3, Issue 2", QUOTED, Kind.OTHER),
+        (
+            "From: Postmaster <postmaster@a.example>\nSubject: Returned mail\nList-Unsubscribe: <https://a.example/>",
+            QUOTED,
+            Kind.OTHER,
+        ),
+        (
+            "From: Mail System <postmaster@a.example>\nSubject: Quarantine summary: 2 messages",
+            "These messages were not delivered to you:\n\n  shop@b.example   Buy now\n  win@b.example    You won\n",
+            Kind.OTHER,
+        ),
+        (
+            "Return-Path: <>\nFrom: Help <help@b.example>\nSubject: [#1] Error sending invoice",
+            "We have received your request about 'delivery failed' and will answer bob@b.example soon.\n",
+            Kind.OTHER,
+        ),
+        (
+            "Return-Path: <>\nFrom: Bob <bob@b.example>\nSubject: Re: Hello\nAuto-Submitted: auto-replied",
+            "I am away. Your mail has not been delivered to anybody. Write to carol@b.example.\n",
+            Kind.AUTO_REPLY,
+        ),
+        (
+            "From: MAILER-DAEMON@mx.example\nSubject: Successful Mail Delivery Report",
+            "Your message was successfully delivered to the destination(s) listed below.\n\n<bob@b.example>: 250 2.0.0 Ok\n",
+            Kind.DELIVERED,
+        ),
+        (
+            "From: MAILER-DAEMON@mx.example\nSubject: Delivery Notification: Delivery has been successful",
+            "Your message has been delivered to the following recipients:\n\n  Recipient address: bob@b.example\n",
+            Kind.DELIVERED,
+        ),
+    ],
+)
+def test_other_mail_of_machines_is_no_bounce(head: str, text: str, kind: Kind) -> None:
+    report = read_report(f"{head}\nTo: alice@acme.example\n\n{text}".encode())
+
+    assert report.kind is kind
+    assert not any(row.is_hard for row in report.rows)
+
+
 def test_a_report_that_somebody_forwards_kills_nobody() -> None:
     text = (
         "Look:\n> Final-Recipient: rfc822; bob@b.example\n> Action: failed\n> Status: 5.1.1\n"
