@@ -316,7 +316,10 @@ def _failed_addresses(mail: Part, surroundings: Surroundings, find_addresses: Ad
     if found:
         return found, False
     mentioned = [mention.address for mention in surroundings.mentions]
-    return (mentioned or surroundings.original_recipients)[:1], False
+    in_subject = [
+        one.address for one in freetext.find_mentions(surroundings.subject, not_these=surroundings.own_addresses)
+    ]
+    return (mentioned or surroundings.original_recipients or in_subject)[:1], False
 
 
 def _prose_row(

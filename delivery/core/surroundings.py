@@ -51,7 +51,9 @@ class Surroundings:
         own = self.transcript.get(wanted) or self.transcript.get(address) or NOTHING
         blocks = [find_said(one.reason) for one in self.mentions if one.address.lower() == wanted and one.reason]
         general = self.transcript.get("", NOTHING)
-        if not any(said.code for said in (own, general, *blocks)):
+        others = {one.address.lower() for one in self.mentions} - {wanted}
+        is_for_others = any(other in self.standing_reply.text.lower() for other in others)
+        if not is_for_others and not any(said.code for said in (own, general, *blocks)):
             # Some programs put the reply before the addresses it is about.
             blocks.append(self.standing_reply)
         ordered = (own, general, *blocks) if len(self.mentions) == 1 else (own, *blocks, general)
@@ -64,13 +66,14 @@ def read_surroundings(mail: Part) -> Surroundings:
     own = [dsn.read_address(mail.first(name)) for name in ("from", "to", "reply-to", "return-path")]
     own_addresses = tuple(address for address in own if address)
     enclosed = _returned_mail(mail, original)
+    mentions = tuple(freetext.find_mentions(notice, not_these=own_addresses))
     return Surroundings(
         notice=notice,
         subject=subject,
-        mentions=tuple(freetext.find_mentions(notice, not_these=own_addresses)),
+        mentions=mentions,
         failed_field=tuple(failed_field(mail)),
         transcript=read_transcript(notice),
-        standing_reply=_standing_reply(notice),
+        standing_reply=_standing_reply(notice, [mention.address for mention in mentions]),
         own_addresses=own_addresses,
         authors=tuple(filter(None, (*own_addresses, *_addresses_of(enclosed, ("from", "sender", "return-path"))))),
         original_recipients=_original_recipients(enclosed, own_addresses),
@@ -81,9 +84,13 @@ def read_surroundings(mail: Part) -> Surroundings:
 _REPLY_LINE = re.compile(r"[ \t]{0,16}[45]\d\d[- ](?:#?[45]\.\d{1,3}\.\d{1,3}\s|[A-Za-z<\"']).{3,}")
 
 
-def _standing_reply(notice: str) -> Said:
+def _standing_reply(notice: str, addresses: Sequence[str]) -> Said:
+    """What is about the only address of a notice, or about all that it names afterwards."""
     lines = notice.split("\n")
     start = next((number for number, line in enumerate(lines) if _REPLY_LINE.match(line)), len(lines))
+    before = "\n".join(lines[:start]).lower()
+    if len(addresses) > 1 and any(address.lower() in before for address in addresses):
+        return NOTHING
     paragraph: list[str] = []
     for line in lines[start : start + MAX_REPLY_LINES]:
         if not line.strip():

@@ -301,6 +301,44 @@ def test_a_dead_mailbox_is_found_whatever_is_wrong_with_the_report(content: byte
     assert (report.rows[0].class_word, report.rows[0].is_hard) == ("bad_mailbox", True)
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Failed recipients: bob@b.example; carol@b.example\nuser unknown\n", ["bob@b.example", "carol@b.example"]),
+        ("These failed:\n\n  bob@b.example, carol@b.example\n\nuser unknown\n", ["bob@b.example", "carol@b.example"]),
+        (
+            "These failed:\n 1. bob@b.example (unknown)\n 2. carol@b.example (full)\n",
+            ["bob@b.example", "carol@b.example"],
+        ),
+        ("Delivery failed: <mailto:bob@b.example> 550 unknown user\n", ["bob@b.example"]),
+        ("rcpt=bob@b.example error=550 5.1.1 unknown user\n", ["bob@b.example"]),
+        ("【宛先】bob@b.example\n【理由】ユーザー不明\n", ["bob@b.example"]),
+        ("Recipient address: bob@daemon\nOriginal address: bob@b.example\nReason: Over quota\n", ["bob@b.example"]),
+        ("Your mail could not be delivered.\n", ["dave@b.example"]),
+    ],
+)
+def test_addresses_are_found_however_they_are_listed(text: str, found: list[str]) -> None:
+    report = read_report(notice(text, subject="Undeliverable: dave@b.example"))
+
+    assert addresses(report) == found
+
+
+def test_a_reason_below_several_addresses_is_about_all_of_them_unless_it_names_one() -> None:
+    common = read_report(notice("These failed:\n\n  bob@b.example\n  carol@b.example\n\nMailbox full\n"))
+    single = read_report(notice("  bob@b.example\n  carol@b.example\n    550 5.1.1 <carol@b.example> User unknown\n"))
+
+    assert [row.class_word for row in common.rows] == ["mailbox_full", "mailbox_full"]
+    assert [row.is_hard for row in single.rows] == [False, True]
+
+
+def test_a_reply_stands_for_what_is_named_after_it_alone() -> None:
+    before = read_report(notice("Not delivered because of\n\n550 5.1.1 User unknown\n\nTo:\n  bob@b.example\n"))
+    behind = read_report(notice("<bob@b.example>: something odd\n\n<carol@b.example>:\n550 5.1.1 User unknown\n"))
+
+    assert [(row.address, row.is_hard) for row in before.rows] == [("bob@b.example", True)]
+    assert [(row.address, row.is_hard) for row in behind.rows] == [("bob@b.example", False), ("carol@b.example", True)]
+
+
 def test_what_touches_an_address_is_no_part_of_it() -> None:
     report = read_report(notice("您发往bob@b.example的邮件被退回，无法送达。\n退信原因：用户不存在\n", subject="退信"))
 
