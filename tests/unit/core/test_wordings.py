@@ -7,7 +7,7 @@ import pytest
 from delivery.reports.reading import read_returned
 from tests.unit.core.wordings import COUNTS_AS, Wording, read_wordings
 
-LISTS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+LISTS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh")
 WORDINGS = [wording for name in LISTS for wording in read_wordings(name)]
 
 
