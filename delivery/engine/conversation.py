@@ -21,6 +21,7 @@ from psycopg_pool import PoolTimeout
 
 from accounts import sealing
 from accounts.identifiers import uuid7
+from delivery.core.classification import UNCLASSIFIED
 from delivery.core.mailbox import NULL_REVERSE_PATH, Mailbox
 from delivery.core.outcome import Outcome, judge
 from delivery.core.reply import Origin, Phase, Reply, made_up
@@ -31,7 +32,7 @@ from delivery.engine.assignments import Assignment
 from delivery.engine.committer import Release
 from delivery.engine.path import NotNow, OwnedPath
 from delivery.engine.services import Services
-from delivery.models import Route
+from delivery.models import GroupKind, Route
 from delivery.queue.claim import ClaimedEntry, Mark
 from delivery.routing import lookup
 from delivery.settlement import AttemptRecord, Settled
@@ -295,7 +296,11 @@ class Conversation:
             now=ended_at,
             is_ambiguous=is_ambiguous,
             jitter=random.uniform(-1, 1),  # noqa: S311 - spreads load, hides nothing
+            rules=self._services.rules,
         )
+        if outcome.classification == UNCLASSIFIED:
+            row = self._path.row
+            self._services.unmatched.note(reply, row.group_key if row.group_kind == GroupKind.PROVIDER else "")
         settled = Settled(
             entry=self._entry,
             path_id=self._path.row.id,
