@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from uuid import UUID
 
 import structlog
@@ -26,7 +28,7 @@ from accounts.refusals import NotFound, Refused
 from delivery import suppressions
 from delivery.acceptance import doorbell
 from delivery.models import ImportState, Suppression, SuppressionImport
-from delivery.suppressions import MOST_IMPORTED, RESTORABLE, Imported, Owner
+from delivery.suppressions import MOST_IMPORTED, RESTORABLE, Imported, Owner, Target
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +41,7 @@ _CLAIMED_FOR_S = 120
 
 
 def hand_in(owner: Owner, octets: bytes, *, file_name: str, actor: Actor, language: str = "") -> SuppressionImport:
-    """Keep a file for the worker. Raises Refused for what is no list, or is too long."""
+    """Keep a file for a look at it; ``confirm`` lets it be read. Raises Refused for what is no list, or is too long."""
     assert owner.tenant is not None
     text = read_text(octets)
     lines = sum(1 for line in text.splitlines() if line.strip())
@@ -50,11 +52,10 @@ def hand_in(owner: Owner, octets: bytes, *, file_name: str, actor: Actor, langua
             field="file",
         )
     with transaction.atomic():
-        # One after the other for a tenant, so that no two requests both find room.
-        Tenant.objects.select_for_update().get(pk=owner.tenant.pk)
-        if waiting_of(owner.tenant).count() >= MOST_WAITING:
-            raise Refused(_("Other lists are being read; try again in a moment."), reason="too_many_imports")
-        job = SuppressionImport.objects.create(
+        # Who looks at another file has left the one before.
+        mine = SuppressionImport.objects.of(owner.tenant).filter(created_by=actor.name[:254])
+        mine.filter(state=ImportState.PREVIEW).delete()
+        return SuppressionImport.objects.create(
             tenant=owner.tenant,
             stream=owner.stream,
             file_name=_plain_name(file_name),
@@ -64,8 +65,43 @@ def hand_in(owner: Owner, octets: bytes, *, file_name: str, actor: Actor, langua
             peer_address=actor.peer_address,
             language=language[:8],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewRow:
+    """A row as it would be taken: its target, or a sentence that says why not."""
+
+    line: int
+    text: str
+    target: Target | None
+    fault: str = ""
+
+
+def preview(job: SuppressionImport) -> list[PreviewRow]:
+    """The first rows. Raises Refused where the file is no CSV."""
+    found = []
+    for line, text, _expires, _detail in islice(suppressions.read_csv(_lines(job)), PREVIEWED):
+        try:
+            found.append(PreviewRow(line, text, suppressions.read_target(text)))
+        except Refused as refusal:
+            found.append(PreviewRow(line, text, None, refusal.sentence))
+    return found
+
+
+def confirm(job: SuppressionImport) -> None:
+    """Let the worker have it. Raises Refused when too many wait."""
+    with transaction.atomic():
+        # One after the other for a tenant, so that no two requests both find room.
+        Tenant.objects.select_for_update().get(pk=job.tenant_id)
+        if waiting_of(job.tenant).count() >= MOST_WAITING:
+            raise Refused(_("Other lists are being read; try again in a moment."), reason="too_many_imports")
+        SuppressionImport.objects.filter(pk=job.pk, state=ImportState.PREVIEW).update(state=ImportState.WAITING)
         transaction.on_commit(doorbell.ring_for_imports)
-    return job
+
+
+def discard(job: SuppressionImport) -> None:
+    """Nothing was written, nothing stays."""
+    SuppressionImport.objects.filter(pk=job.pk, state=ImportState.PREVIEW).delete()
 
 
 def read_text(octets: bytes) -> str:
@@ -92,13 +128,19 @@ def waiting_of(tenant: Tenant) -> QuerySet[SuppressionImport]:
 
 
 def recent(tenant: Tenant, *, limit: int = 20) -> list[SuppressionImport]:
-    found = SuppressionImport.objects.of(tenant).defer("compressed", "errors").select_related("stream")
-    return list(found.order_by("-id")[:limit])
+    found = SuppressionImport.objects.of(tenant).exclude(state=ImportState.PREVIEW).defer("compressed", "errors")
+    return list(found.select_related("stream").order_by("-id")[:limit])
 
 
 def find_import(key: UUID, *, tenant: Tenant) -> SuppressionImport:
     """Raises NotFound."""
-    job = SuppressionImport.objects.of(tenant).defer("compressed").select_related("stream").filter(pk=key).first()
+    job = (
+        SuppressionImport.objects.of(tenant)
+        .defer("compressed")
+        .select_related("stream", "tenant")
+        .filter(pk=key)
+        .first()
+    )
     if job is None:
         raise NotFound(_("There is no such import."), field="id")
     return job
@@ -176,7 +218,9 @@ def _finish(job: SuppressionImport, state: ImportState, **values: object) -> Non
 
 
 def forget_old(*, now: datetime | None = None) -> int:
-    return SuppressionImport.objects.filter(finished_at__lt=(now or timezone.now()) - KEPT).delete()[0]
+    moment = now or timezone.now()
+    left = Q(state=ImportState.PREVIEW, created_at__lt=moment - timedelta(days=1))
+    return SuppressionImport.objects.filter(Q(finished_at__lt=moment - KEPT) | left).delete()[0]
 
 
 # ---------------------------------------------------------------- taking it back

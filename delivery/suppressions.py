@@ -435,9 +435,9 @@ def export_csv(tenant: Tenant | None, **filters: Any) -> Iterator[str]:
 
 
 def csv_of(rows: Iterable[Suppression]) -> Iterator[str]:
-    yield _csv_line(COLUMNS)
+    yield csv_line(COLUMNS)
     for row in rows:
-        yield _csv_line(
+        yield csv_line(
             (
                 row.value,
                 row.kind,
@@ -453,7 +453,8 @@ def csv_of(rows: Iterable[Suppression]) -> Iterator[str]:
         )
 
 
-def _csv_line(cells: Iterable[str]) -> str:
+def csv_line(cells: Iterable[str]) -> str:
+    """A spreadsheet takes none of the cells for a formula."""
     line = io.StringIO()
     csv.writer(line).writerow([f"'{cell}" if cell.startswith((*_FORMULA, "'")) else cell for cell in cells])
     return line.getvalue()
@@ -506,7 +507,7 @@ def import_csv(
             batch.clear()
         progress(done)
 
-    for number, target_text, expires, detail in _read_csv(lines):
+    for number, target_text, expires, detail in read_csv(lines):
         if done.read >= MOST_IMPORTED:
             write()
             _record_import(owner, done, actor, import_id)
@@ -549,7 +550,8 @@ class _RoomForPatterns:
             raise _too_many_patterns()
 
 
-def _read_csv(lines: Iterable[str]) -> Iterator[tuple[int, str, str, str]]:
+def read_csv(lines: Iterable[str]) -> Iterator[tuple[int, str, str, str]]:
+    """Line number, target, expiry and detail of each row that is not empty. Raises Refused for what is no CSV."""
     reader = csv.reader(line.removeprefix("\ufeff").replace("\0", "") for line in lines)
     names: list[str] | None = None
     targets: list[int] = []

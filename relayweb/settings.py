@@ -271,6 +271,12 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = False  # the operator's other hosts are not our
 X_FRAME_OPTIONS = "DENY"
 # Redirecting to https is the proxy's work; the other two belong to a whole domain, which may have other hosts.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W008", "security.W021"]
+FILE_UPLOAD_HANDLERS = [
+    "relayweb.uploads.Bounded",
+    "django.core.files.uploadhandler.MemoryFileUploadHandler",
+    "django.core.files.uploadhandler.TemporaryFileUploadHandler",
+]
+
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'none'"],

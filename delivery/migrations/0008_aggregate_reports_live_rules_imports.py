@@ -125,13 +125,14 @@ class Migration(migrations.Migration):
                     "state",
                     models.CharField(
                         choices=[
+                            ("preview", "Preview"),
                             ("waiting", "Waiting"),
                             ("running", "Running"),
                             ("done", "Done"),
                             ("failed", "Failed"),
                             ("undone", "Undone"),
                         ],
-                        default="waiting",
+                        default="preview",
                         max_length=7,
                     ),
                 ),

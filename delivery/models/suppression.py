@@ -99,6 +99,7 @@ class Suppression(models.Model):
 
 
 class ImportState(models.TextChoices):
+    PREVIEW = "preview"  # nobody has said yet that it is the right one
     WAITING = "waiting"
     RUNNING = "running"
     DONE = "done"
@@ -115,7 +116,7 @@ class SuppressionImport(models.Model):
     file_name = models.CharField(max_length=200, blank=True)
     compressed = models.BinaryField(null=True)
     lines = models.PositiveIntegerField(help_text="of the file, for its progress")
-    state = models.CharField(max_length=7, choices=ImportState.choices, default=ImportState.WAITING)
+    state = models.CharField(max_length=7, choices=ImportState.choices, default=ImportState.PREVIEW)
     read = models.PositiveIntegerField(default=0)
     changed = models.PositiveIntegerField(default=0)
     refused = models.PositiveIntegerField(default=0)

@@ -38,6 +38,7 @@ def hand_in(owner: Owner, text: str | bytes, **more: Any) -> SuppressionImport:
 
 
 def run(job: SuppressionImport) -> SuppressionImport:
+    suppression_imports.confirm(job)
     suppression_imports.run_waiting()
     return SuppressionImport.objects.get(pk=job.pk)
 
@@ -101,6 +102,8 @@ def test_taking_it_back_leaves_what_stood_before(acme: Tenant) -> None:
 
 def test_a_worker_that_died_leaves_the_list_to_the_next(acme: Tenant) -> None:
     job = hand_in(Owner(acme), "bob@example.com\n")
+    assert suppression_imports._claim() is None
+    suppression_imports.confirm(job)
     assert suppression_imports._claim() is not None
     assert suppression_imports._claim() is None
 
@@ -148,10 +151,34 @@ def test_what_is_no_list_is_refused_at_once(acme: Tenant, octets: bytes, reason:
 
 def test_no_tenant_fills_the_worker(acme: Tenant) -> None:
     for _number in range(3):
-        hand_in(Owner(acme), "bob@example.com")
+        suppression_imports.confirm(hand_in(Owner(acme), "bob@example.com"))
 
     with pytest.raises(Refused):
-        hand_in(Owner(acme), "bob@example.com")
+        suppression_imports.confirm(hand_in(Owner(acme), "bob@example.com"))
+
+
+def test_a_list_is_looked_at_before_it_is_read(acme: Tenant) -> None:
+    job = hand_in(Owner(acme), "email\nBob@Example.com\nnonsense here\n" + "x@example.com\n" * 50)
+
+    rows = suppression_imports.preview(job)
+
+    assert [row.target.value if row.target else row.fault[:12] for row in rows[:2]] == [
+        "bob@example.com",
+        "nonsense her",
+    ]
+    assert len(rows) == 20
+    suppression_imports.run_waiting()
+    assert active(acme) == set()
+    suppression_imports.discard(job)
+    assert not SuppressionImport.objects.exists()
+
+
+def test_a_file_that_nobody_confirmed_is_dropped(acme: Tenant) -> None:
+    hand_in(Owner(acme), "a@example.com")
+    hand_in(Owner(acme), "b@example.com")
+
+    assert SuppressionImport.objects.count() == 1
+    assert suppression_imports.forget_old(now=timezone.now() + timedelta(days=2)) == 1
 
 
 def test_no_more_patterns_than_allowed_come_with_a_list(acme: Tenant) -> None:
