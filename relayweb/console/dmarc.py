@@ -212,16 +212,16 @@ def _about_strangers(policy: str, strangers: Share) -> Advice:
         return _advice(
             NOTE,
             _(
-                "{n} mails from {a} addresses that you have not set up did not pass, and your policy has them stopped. "
-                "Look through the list for services of your own."
+                "Addresses that you have not set up ({a}) sent {n} mails in your name that did not pass; your policy has them "
+                "stopped. Look through the list for services of your own."
             ),
             **numbers,
         )
     return _advice(
         WARNING,
         _(
-            "{n} mails from {a} addresses that you have not set up used your name, and your policy lets them through. If you "
-            "know one, set it up (DKIM with your domain); the others will be stopped once the policy is quarantine or reject."
+            "Addresses that you have not set up ({a}) sent {n} mails in your name, and your policy lets them through. If "
+            "you know one, set it up (DKIM with your domain); the others will be stopped once the policy is quarantine or reject."
         ),
         **numbers,
     )
