@@ -17,6 +17,7 @@ from delivery.core.outcome import Outcome
 from delivery.dns import Resolver, Trust
 from delivery.engine import learning, rules, sources
 from delivery.engine.assignments import Schedules, Signers
+from delivery.engine.claimer import Claimer
 from delivery.engine.committer import EngineCommitter
 from delivery.engine.contents import ContentShelf
 from delivery.engine.ownership import Source, WorkerIdentity
@@ -45,6 +46,7 @@ class Services:
         self.pool = pool
         self.committer = EngineCommitter()
         self.contents = ContentShelf(pool)
+        self.claimer = Claimer(pool, self.committer, self.contents)
         self.signers = Signers(pool)
         self.schedules = Schedules(pool)
         trust = _trust()
@@ -59,7 +61,6 @@ class Services:
         self.timeouts = SmtpTimeouts.parse(settings.SMTP_TIMEOUTS)
         self.broken_tls = BrokenTls()
         self.routes = RouteTable([])
-        self.rates: dict[UUID, float] = {}
         self.rules = NO_LIVE_RULES
         self.unmatched = UnmatchedReplies()
         self.verp_key = sealing.derived_keys("verp")[0]
@@ -74,7 +75,7 @@ class Services:
         return StsPolicies(self.resolver, fetcher, StoredPolicies(self.pool))
 
     async def refresh_rates(self, connection: Connection) -> None:
-        self.rates = await rates.read_rates(connection)
+        self.claimer.rates = await rates.read_rates(connection)
 
     async def refresh_rules(self, connection: Connection) -> None:
         """What operators changed counts from the next reply on."""

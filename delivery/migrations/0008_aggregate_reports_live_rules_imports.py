@@ -11,7 +11,7 @@ import accounts.identifiers
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0002_suppressed_at_rcpt"),
-        ("delivery", "0006_what_comes_back"),
+        ("delivery", "0007_standby_pools"),
     ]
 
     operations = [
