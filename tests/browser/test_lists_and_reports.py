@@ -154,17 +154,13 @@ def _hand_in(window: Any, text: str) -> Any:
 
 @pytest.mark.parametrize(
     ("language", "theme", "width"),
-    [("en", "dark", 1280), ("ja", "light", 360), ("en", "light", 360), ("ja", "dark", 1280)],
+    [("en", "dark", 1280), ("ja", "light", 360)],
 )
 def test_every_page_is_accessible(language: str, theme: str, width: int, pages: Any, window: Any) -> None:
     problems = []
     for name, page in pages(window(language, theme, width)):
         problems += problems_of(page, name, language=language, width=width)
-        page.screenshot(
-            path=f"/tmp/reports/shots/{name.replace(' ', '_').replace(',', '')}-{language}-{width}.png", full_page=True
-        )
 
-    print(problems)
     assert problems == []
 
 

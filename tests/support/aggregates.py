@@ -37,12 +37,13 @@ def dmarc_xml(
     report_id: str = "r-1",
     namespace: str = "",
     prologue: str = "",
+    begin: int = BEGIN,
     end: int = END,
 ) -> bytes:
     name = f' xmlns="{namespace}"' if namespace else ""
     return f"""<?xml version="1.0" encoding="UTF-8"?>{prologue}<feedback{name}><report_metadata><org_name>{reporter}</org_name>
     <email>dmarc@{reporter}</email><report_id>{report_id}</report_id>
-    <date_range><begin>{BEGIN}</begin><end>{end}</end></date_range></report_metadata>
+    <date_range><begin>{begin}</begin><end>{end}</end></date_range></report_metadata>
     <policy_published><domain>{domain}</domain><adkim>r</adkim><aspf>r</aspf><p>none</p><sp>none</sp></policy_published>
     {"".join(records or (record(),))}</feedback>""".encode()
 
