@@ -205,7 +205,7 @@ class _Reading:
     def _keep_row(self) -> None:
         self.rows += 1
         try:
-            source = str(ipaddress.ip_address(self.row.get("source_ip", "").strip("[]")))
+            source = _address(self.row.get("source_ip", ""))
             count = min(int(self.row.get("count", "")), MAX_COUNT)
         except ValueError:
             self.damaged_rows += 1
@@ -215,15 +215,15 @@ class _Reading:
         row = self.row
         sender = Sender(
             source=source,
-            header_from=row.get("header_from", "").lower().rstrip("."),
+            header_from=_name(row.get("header_from", "")),
             dkim=row.get("policy_evaluated.dkim", "").lower() == "pass",
             spf=row.get("policy_evaluated.spf", "").lower() == "pass",
             disposition=_word(row.get("policy_evaluated.disposition", ""), DISPOSITIONS),
             override=row.get("type", "").lower()[:40],
-            dkim_domain=row.get("dkim.domain", "").lower(),
+            dkim_domain=_name(row.get("dkim.domain", "")),
             dkim_selector=row.get("dkim.selector", "")[:63],
             dkim_result=_word(row.get("dkim.result", ""), RESULTS),
-            spf_domain=row.get("spf.domain", "").lower(),
+            spf_domain=_name(row.get("spf.domain", "")),
             spf_result=_word(row.get("spf.result", ""), RESULTS),
         )
         self.senders[sender] = min(self.senders.get(sender, 0) + count, MAX_COUNT)
@@ -275,6 +275,21 @@ def read_period(begin: str, end: str) -> tuple[datetime, datetime]:
     if not timedelta(0) <= ends_at - begins_at <= MAX_PERIOD:
         raise ReportError("no_period")
     return begins_at, ends_at
+
+
+def _address(text: str) -> str:
+    """Raises ValueError for what is no address that a database would take."""
+    address = ipaddress.ip_address(text.strip("[]"))
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.scope_id is not None:
+            raise ValueError("an address with a zone")
+        return str(address.ipv4_mapped or address)
+    return str(address)
+
+
+def _name(value: str) -> str:
+    # Lower-case letters of some scripts are longer than their capitals.
+    return value.lower().rstrip(".")[:MAX_VALUE_CHARACTERS]
 
 
 def _word(value: str, known: frozenset[str]) -> str:

@@ -59,7 +59,8 @@ def test_words_that_are_none_of_the_rfcs_are_not_believed() -> None:
 
 
 @pytest.mark.parametrize(
-    "broken", [record("nobody", 3), record(count="many"), record(count=""), record("192.0.2.10.5", 1)]
+    "broken",
+    [record("nobody", 3), record(count="many"), record(count=""), record("192.0.2.10.5", 1), record("fe80::1%eth0", 1)],
 )
 def test_a_damaged_row_costs_the_others_nothing(broken: str) -> None:
     report = read(broken, record("192.0.2.20", 5))
@@ -96,6 +97,18 @@ def test_a_report_that_breaks_off_counts_as_far_as_it_goes() -> None:
     report = read_aggregate_report(whole[: whole.rindex(b"192.0.2.20")])
 
     assert ([one.source for one in report.senders], report.is_cut) == (["192.0.2.10"], True)
+
+
+def test_an_address_has_one_form() -> None:
+    report = read(record("::FFFF:192.0.2.10", 3), record("192.0.2.10", 4), record("[2001:DB8::1]", 1))
+
+    assert {(one.source, one.count) for one in report.senders} == {("192.0.2.10", 7), ("2001:db8::1", 1)}
+
+
+def test_names_do_not_grow_when_they_are_made_small() -> None:
+    (sender,) = read(record(header_from="İ" * 255, dkim_domain="İ" * 255)).senders
+
+    assert len(sender.header_from) <= 255 and len(sender.dkim_domain) <= 255
 
 
 def test_values_are_short_and_printable() -> None:
