@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -429,28 +429,53 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _MARKED = tuple(f"'{character}" for character in (*_FORMULA, "'"))
 
 
-def export_csv(tenant: Tenant | None, **filters: Any) -> Iterator[str]:
-    """Lines of CSV with a header; a spreadsheet takes no cell for a formula."""
-    return csv_of(rows_of(tenant, **filters))
-
-
-def csv_of(rows: Iterable[Suppression]) -> Iterator[str]:
+def export_csv(tenant: Tenant | None, wanted: ListFilter | None = None) -> Iterator[str]:
+    """Lines of CSV with a header, newest first, however many; a spreadsheet takes no cell for a formula."""
     yield csv_line(COLUMNS)
-    for row in rows:
-        yield csv_line(
-            (
-                row.value,
-                row.kind,
-                row.scope,
-                row.stream.name if row.stream else "",
-                row.reason,
-                row.reply_class,
-                row.created_at.astimezone(UTC).isoformat(timespec="seconds"),
-                row.expires_at.astimezone(UTC).isoformat(timespec="seconds") if row.expires_at else "",
-                str(row.hits),
-                row.detail,
-            )
-        )
+    for row in _plain_rows(tenant, wanted or ListFilter()):
+        yield csv_line(_cells(row))
+
+
+class _PlainRow(NamedTuple):
+    id: UUID
+    value: str
+    kind: str
+    scope: str
+    stream: str | None
+    reason: str
+    reply_class: str
+    created_at: datetime
+    expires_at: datetime | None
+    hits: int
+    detail: str
+
+
+def _plain_rows(tenant: Tenant | None, wanted: ListFilter) -> Iterator[_PlainRow]:
+    """Without the objects around them, which cost most of the time where there are a hundred thousand."""
+    names = tuple("stream__name" if name == "stream" else name for name in _PlainRow._fields)
+    rows = wanted.narrowed(_all_of(tenant).select_related(None)).order_by("-id")
+    before: UUID | None = None
+    while True:
+        page = list((rows if before is None else rows.filter(id__lt=before)).values_list(*names)[:_PAGE])
+        yield from map(_PlainRow._make, page)
+        if len(page) < _PAGE:
+            return
+        before = page[-1][0]
+
+
+def _cells(row: _PlainRow) -> tuple[str, ...]:
+    return (
+        row.value,
+        row.kind,
+        row.scope,
+        row.stream or "",
+        row.reason,
+        row.reply_class,
+        row.created_at.astimezone(UTC).isoformat(timespec="seconds"),
+        row.expires_at.astimezone(UTC).isoformat(timespec="seconds") if row.expires_at else "",
+        str(row.hits),
+        row.detail,
+    )
 
 
 def csv_line(cells: Iterable[str]) -> str:

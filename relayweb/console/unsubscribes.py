@@ -54,8 +54,8 @@ def unsubscribe_list(request: HttpRequest, seat: Seat) -> HttpResponse:
 @tenant_page()
 @require_safe
 def export(request: HttpRequest, seat: Seat) -> HttpResponseBase:
-    rows = suppressions.all_rows(seat.tenant, _wanted(request.GET))
-    return csv_answer(suppressions.csv_of(rows), name=f"unsubscribes-{seat.tenant.slug}")
+    lines = suppressions.export_csv(seat.tenant, _wanted(request.GET))
+    return csv_answer(lines, name=f"unsubscribes-{seat.tenant.slug}")
 
 
 def _wanted(given: QueryDict) -> ListFilter:
