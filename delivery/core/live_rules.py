@@ -148,6 +148,7 @@ class LiveRules:
     def __post_init__(self) -> None:
         # The same replies come again and again; remembered as long as the rules stay what they are.
         object.__setattr__(self, "_decide", lru_cache(maxsize=4096)(self._decide_anew))
+        object.__setattr__(self, "_names", frozenset(rule.name for rule in self.rules))
 
     def classify(self, reply: Reply, provider_group: str) -> Classification:
         """By the first rule here that fits, else by the rules of the data files."""
@@ -161,6 +162,9 @@ class LiveRules:
             if rule.fits(reply, provider_group):
                 return softened(rule.classification) if reply.is_transient else rule.classification
         return classify(reply, provider_group)
+
+    def has(self, name: str) -> bool:
+        return name in self._names  # type: ignore[attr-defined]
 
     def fitting(self, reply: Reply, provider_group: str) -> list[LiveRule]:
         return [rule for rule in self.rules if rule.fits(reply, provider_group)]

@@ -298,9 +298,7 @@ class Conversation:
             jitter=random.uniform(-1, 1),  # noqa: S311 - spreads load, hides nothing
             rules=self._services.rules,
         )
-        if outcome.classification == UNCLASSIFIED:
-            row = self._path.row
-            self._services.unmatched.note(reply, row.group_key if row.group_kind == GroupKind.PROVIDER else "")
+        self._count(reply, outcome)
         settled = Settled(
             entry=self._entry,
             path_id=self._path.row.id,
@@ -310,6 +308,14 @@ class Conversation:
             lane_id=await self._lane_for(outcome),
         )
         return settled, outcome
+
+    def _count(self, reply: Reply, outcome: Outcome) -> None:
+        """For the operators, who see which of their rules decide, and what a rule is missing for."""
+        decided, row = outcome.cause or outcome.classification, self._path.row
+        if decided == UNCLASSIFIED:
+            self._services.unmatched.note(reply, row.group_key if row.group_kind == GroupKind.PROVIDER else "")
+        elif decided is not None and self._services.rules.has(decided.rule):
+            self._services.rule_hits.note(decided.rule)
 
     async def _lane_for(self, outcome: Outcome) -> int | None:
         if outcome.state is not RecipientState.DEFERRED or not outcome.stays_on_source:

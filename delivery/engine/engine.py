@@ -334,6 +334,7 @@ class Engine:
             await sources.look_again(connection, node=self._me.node)
             await self._judge_strikes(connection)
             await self._services.unmatched.write(connection)
+            await self._services.rule_hits.write(connection)
 
     async def _judge_strikes(self, connection: Connection) -> None:
         """Suppressions follow refusals within a sweep, whatever beat and broker do. Nobody's mail waits for it."""

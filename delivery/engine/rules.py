@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,35 @@ log = structlog.get_logger(__name__)
 
 Connection = psycopg.AsyncConnection[Any]
 
+
+class RuleHits:
+    """How often each of the operators' rules decided; counted in memory and written with the sweep."""
+
+    def __init__(self) -> None:
+        self._counted: Counter[str] = Counter()
+
+    def note(self, name: str) -> None:
+        self._counted[name] += 1
+
+    async def write(self, connection: Connection) -> None:
+        """Add what was counted since the last time; on failure it is counted on."""
+        if not self._counted:
+            return
+        counted, self._counted = self._counted, Counter()
+        try:
+            await connection.execute(_ADD_HITS, [list(counted), list(counted.values())])
+        except psycopg.Error:
+            self._counted.update(counted)
+            raise
+
+
+# Locked in order, so that two engines never wait in a circle.
+_ADD_HITS = """
+UPDATE delivery_replyrule AS rule SET hits = rule.hits + hit.count, last_hit_at = now()
+FROM unnest(%s::text[], %s::bigint[]) AS hit (name, count),
+     (SELECT id, name FROM delivery_replyrule ORDER BY id FOR UPDATE) AS locked
+WHERE rule.name = hit.name AND locked.id = rule.id
+"""
 _IN_FORCE = """
 SELECT name, groups, phases, codes, enhanced, text, reply_class, action, scope, sample, note FROM delivery_replyrule
 WHERE is_enabled AND removed_at IS NULL ORDER BY position, id LIMIT %s

@@ -62,6 +62,7 @@ class Services:
         self.broken_tls = BrokenTls()
         self.routes = RouteTable([])
         self.rules = NO_LIVE_RULES
+        self.rule_hits = rules.RuleHits()
         self.unmatched = UnmatchedReplies()
         self.verp_key = sealing.derived_keys("verp")[0]
         # An entry that several owners died with is in hand, or may be in a moment.

@@ -103,6 +103,8 @@ class Migration(migrations.Migration):
                 ("scope", models.CharField(max_length=20)),
                 ("note", models.CharField(blank=True, max_length=500)),
                 ("sample", models.CharField(max_length=1000)),
+                ("hits", models.BigIntegerField(default=0, help_text="replies that it decided")),
+                ("last_hit_at", models.DateTimeField(null=True)),
                 ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
                 ("created_by", models.CharField(blank=True, max_length=254)),
                 ("changed_at", models.DateTimeField(default=django.utils.timezone.now)),

@@ -25,6 +25,8 @@ class ReplyRule(models.Model):
     scope = models.CharField(max_length=20)
     note = models.CharField(max_length=500, blank=True)
     sample = models.CharField(max_length=1000)
+    hits = models.BigIntegerField(default=0, help_text="replies that it decided")
+    last_hit_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField(default=timezone.now)
     created_by = models.CharField(max_length=254, blank=True)
     changed_at = models.DateTimeField(default=timezone.now)

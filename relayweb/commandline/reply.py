@@ -125,7 +125,7 @@ def list_(removed: bool) -> None:
 
     found = reply_rules.removed_rules() if removed else reply_rules.rules()
     rows = [{**_shape(rule), "place": place} for place, rule in enumerate(found, start=1)]
-    columns = ("place", "name", "enabled", "groups", "codes", "text", "class", "action", "scope")
+    columns = ("place", "name", "enabled", "groups", "codes", "text", "class", "action", "scope", "hits")
     output.rows(rows, columns, empty="There are no rules of your own.")
 
 
@@ -213,6 +213,8 @@ def _shape(rule: ReplyRule) -> dict[str, Any]:
         "class": rule.reply_class,
         "action": rule.action,
         "scope": rule.scope,
+        "hits": rule.hits,
+        "last_hit_at": rule.last_hit_at,
         "sample": rule.sample,
         "note": rule.note,
         "created_at": rule.created_at,

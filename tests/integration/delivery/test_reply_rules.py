@@ -42,7 +42,8 @@ def add(**changes: Any) -> ReplyRule:
 # ---------------------------------------------------------------- in a running engine
 
 
-async def test_a_rule_counts_within_a_moment_and_so_does_its_end(world: World):
+async def test_a_rule_counts_within_a_moment_and_so_does_its_end(world: World, settings: Any):
+    settings.SWEEP_SECONDS = 0.1
     async with Room(world) as room, SmtpPeer(host=HOST, at_port=room.port, rcpt=[SAID]), room.engine():
         first = await room.send("a@far.test")
         assert (await room.until_state(first, "deferred")).rule == "unclassified"
@@ -51,6 +52,7 @@ async def test_a_rule_counts_within_a_moment_and_so_does_its_end(world: World):
         second = await _judged_by(room, "oracle")
         assert (second.state, second.reply_class) == ("bounced", "policy")
 
+        await room.until("SELECT bool_or(hits >= 1 AND last_hit_at IS NOT NULL) FROM delivery_replyrule")
         await in_thread(reply_rules.set_enabled, rule, False, actor=OLIVIA)
         assert (await _judged_by(room, "unclassified")).state == "deferred"
 
