@@ -265,7 +265,7 @@ def refusal_of(fault: RuleFault) -> Refused:
     """In the words of the person who asks."""
     sentences = {
         ("name", "malformed"): _("Small letters, digits and single hyphens, such as acme-quota."),
-        ("name", "taken"): _("A rule of the product has that name."),
+        ("name", "taken"): _("That name is taken by the product."),
         ("text", "fits_everything"): _("The rule would fit every reply: give codes, a status or words."),
         ("text", "too_long"): _("A pattern has at most %(count)d characters.") % {"count": MAX_PATTERN_CHARACTERS},
         ("text", "too_costly"): _("The pattern would take too long to search: repeat less, or ask for fewer words."),

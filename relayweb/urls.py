@@ -77,6 +77,7 @@ operator_pages: list[URLPattern | URLResolver] = [
     path("rules/", rules.rule_list, name="operator-rules"),
     path("rules/add/", rules.add, name="operator-rule-add"),
     path("rules/try/", rules.try_reply, name="operator-rule-try"),
+    path("rules/built-in/", rules.built_in, name="operator-rules-built-in"),
     path("rules/<slug:name>/", rules.edit, name="operator-rule"),
     path("rules/<slug:name>/switch/", rules.switch, name="operator-rule-switch"),
     path("rules/<slug:name>/move/", rules.move, name="operator-rule-move"),

@@ -128,6 +128,7 @@ def pages(filled: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]]:
         group = UnmatchedReply.objects.get()
         for name, address in (
             ("rules", "rules/"),
+            ("rules of the product", "rules/built-in/?group=docomo"),
             ("rule", "rules/oracle/"),
             ("rule, remove", "rules/oracle/remove/"),
             ("rule, from unclassified", f"rules/add/?unmatched={group.pk}"),

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts.audit import Actor
 from accounts.refusals import NotFound, Refused
 from delivery import reply_rules
-from delivery.core.classification import RULES, Action, Classification, ReplyClass, Scope, normalise_text
+from delivery.core.classification import RULES, Action, Classification, ReplyClass, Rule, Scope, normalise_text
 from delivery.core.live_rules import ChangedSample, Draft, LiveRules
 from delivery.core.reply import Phase, Reply, from_lines
 from delivery.models import ReplyRule, UnmatchedReply
@@ -223,6 +223,33 @@ def rule_list(request: HttpRequest) -> HttpResponse:
         "unmatched": UnmatchedReply.objects.filter(ignored_at=None).count(),
     }
     return render(request, "console/admin/rules/list.html", context)
+
+
+@operator_page
+@require_safe
+def built_in(request: HttpRequest) -> HttpResponse:
+    """The rules that the product brings along, in the order in which they are asked; nothing can be changed here."""
+    wanted = request.GET.get("q", "").strip().lower()[:100]
+    group = request.GET.get("group", "")
+    found = [
+        rule
+        for rule in RULES
+        if (not group or group in rule.groups)
+        and (not wanted or any(wanted in text for text in (rule.id, *_searched(rule))))
+    ]
+    context = {
+        "section": "rules",
+        "lines": [(rule, verdict_of(rule.classification)) for rule in found],
+        "total": len(RULES),
+        "q": wanted,
+        "group": group,
+        "groups": [(key, title) for key, title in _groups() if any(key in rule.groups for rule in RULES)],
+    }
+    return render(request, "console/admin/rules/built_in.html", context)
+
+
+def _searched(rule: Rule) -> list[str]:
+    return [rule.text.pattern if rule.text else "", rule.classification.reply_class, *map(str.lower, rule.samples)]
 
 
 def _classification(rule: ReplyRule) -> Classification:

@@ -155,6 +155,16 @@ def test_a_group_is_ignored_with_a_reason_and_listed_again(olivia: Client, group
     assert "ticket 4711" in olivia.get("/operator/unclassified/").content.decode()
 
 
+def test_the_rules_of_the_product_can_be_searched(olivia: Client) -> None:
+    whole = olivia.get(f"{RULES}built-in/")
+    narrowed = olivia.get(f"{RULES}built-in/?q=reputation&group=google")
+
+    assert len(whole.context["lines"]) == whole.context["total"]
+    assert {rule.id for rule, _verdict in narrowed.context["lines"]} >= {"google-ip-reputation"}
+    assert all("google" in rule.groups for rule, _verdict in narrowed.context["lines"])
+    assert "Nothing matches" in olivia.get(f"{RULES}built-in/?q=%00zzz").content.decode()
+
+
 def test_empty_pages_teach(olivia: Client) -> None:
     assert "No rules of your own" in olivia.get(RULES).content.decode()
     assert "Every reply could be classified" in olivia.get("/operator/unclassified/").content.decode()

@@ -102,6 +102,7 @@ def test_what_the_network_says_is_not_asked_about() -> None:
     [
         ({"name": "No Name"}, "name", "malformed"),
         ({"name": "google-ip-reputation"}, "name", "taken"),
+        ({"name": "add"}, "name", "taken"),
         ({"codes": ("250",)}, "codes", "malformed"),
         ({"codes": ("5500",)}, "codes", "malformed"),
         ({"enhanced": ("5.1",)}, "enhanced", "malformed"),
