@@ -200,22 +200,32 @@ def _too_many_patterns() -> Refused:
     )
 
 
-# What is to be put stands in a table of its own for the length of the transaction: a hundred thousand rows go there by COPY.
+# Many rows stand in a table of their own for the length of the transaction, and go there by COPY; a few are handed over as
+# arrays, since a table made for each of them would fill PostgreSQL's catalogue.
+_FEW = 100
+_COLUMNS_PUT = "id, kind, value, like_pattern, reason, reply_class, detail, message_id, recipient_id, expires_at"
 _STAGE = """
 CREATE TEMPORARY TABLE IF NOT EXISTS relay_suppression_put (
     id uuid, kind text, value text, like_pattern text, reason text, reply_class text, detail text, message_id uuid,
     recipient_id uuid, expires_at timestamptz
 ) ON COMMIT DROP
 """
-# What stands is replaced when it is not in force any more, or would end before the new one does. Taking an import back
-# leaves alone what was in force before it.
-_PUT = """
+_ARRAYS = f"""unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::uuid[], %s::uuid[],
+                       %s::timestamptz[]) AS new ({_COLUMNS_PUT})"""
+
+
+def _put_from(source: str) -> str:
+    """What stands is replaced when it is not in force any more, or would end before the new one does.
+
+    Taking an import back leaves alone what was in force before it.
+    """
+    return f"""
 INSERT INTO delivery_suppression AS standing (id, scope, owner_id, tenant_id, stream_id, kind, value, like_pattern, reason,
     reply_class, detail, message_id, recipient_id, hits, created_at, created_by, expires_at, removed_by, removed_reason,
     import_id)
 SELECT id, %s, %s, %s, %s, kind, value, like_pattern, reason, reply_class, detail, message_id, recipient_id, 0, now(), %s,
     expires_at, '', '', %s
-FROM relay_suppression_put ORDER BY value
+FROM {source} ORDER BY value
 ON CONFLICT (value, kind, owner_id) DO UPDATE
 SET reason = EXCLUDED.reason, reply_class = EXCLUDED.reply_class, detail = EXCLUDED.detail,
     message_id = EXCLUDED.message_id, recipient_id = EXCLUDED.recipient_id, created_at = EXCLUDED.created_at,
@@ -228,40 +238,47 @@ WHERE standing.removed_at IS NOT NULL OR standing.expires_at < now()
 """
 
 
+_PUT_FEW, _PUT_MANY = _put_from(_ARRAYS), _put_from("relay_suppression_put")
+
+
 def _put(owner: Owner, rows: Iterable[tuple[Target, Cause]], *, by: str, import_id: UUID | None = None) -> int:
     """How many were new or changed. A target stands at most once among ``rows``. Inside a transaction."""
+    values = [_put_row(target, cause) for target, cause in rows]
+    common: list[Any] = [
+        owner.scope.value,
+        owner.id,
+        owner.tenant.pk if owner.tenant is not None else None,
+        owner.stream.pk if owner.stream is not None else None,
+        by[:254],
+        import_id,
+    ]
     with connection.cursor() as cursor:
+        if len(values) <= _FEW:
+            cursor.execute(_PUT_FEW, [*common, *(list(column) for column in zip(*values, strict=True))])
+            return int(cursor.rowcount)
         cursor.execute(_STAGE)
-        with cursor.copy("COPY relay_suppression_put FROM STDIN") as copy:
-            for target, cause in rows:
-                copy.write_row(
-                    (
-                        uuid7(),
-                        target.kind.value,
-                        target.value,
-                        target.like_pattern,
-                        cause.reason.value,
-                        cause.reply_class,
-                        _plain(cause.detail),
-                        cause.message_id,
-                        cause.recipient_id,
-                        cause.expires_at,
-                    )
-                )
-        cursor.execute(
-            _PUT,
-            [
-                owner.scope.value,
-                owner.id,
-                owner.tenant.pk if owner.tenant is not None else None,
-                owner.stream.pk if owner.stream is not None else None,
-                by[:254],
-                import_id,
-            ],
-        )
+        with cursor.copy(f"COPY relay_suppression_put ({_COLUMNS_PUT}) FROM STDIN") as copy:
+            for row in values:
+                copy.write_row(row)
+        cursor.execute(_PUT_MANY, common)
         changed = int(cursor.rowcount)
         cursor.execute("TRUNCATE relay_suppression_put")
         return changed
+
+
+def _put_row(target: Target, cause: Cause) -> tuple[Any, ...]:
+    return (
+        uuid7(),
+        target.kind.value,
+        target.value,
+        target.like_pattern,
+        cause.reason.value,
+        cause.reply_class,
+        _plain(cause.detail),
+        cause.message_id,
+        cause.recipient_id,
+        cause.expires_at,
+    )
 
 
 def _plain(text: str) -> str:
