@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 from celery import shared_task
 
-from delivery import domains, partitions, strikes, suppressions
+from delivery import domains, partitions, reply_rules, strikes, suppression_imports, suppressions
 from delivery.acceptance import once
 
 log = structlog.get_logger(__name__)
@@ -46,11 +46,18 @@ def judge_strikes() -> None:
 @shared_task(name="delivery.forget_suppressions", ignore_result=True)
 def forget_suppressions() -> None:
     """What cannot be restored or counted any more, and mail that came back long ago."""
-    from delivery.reports import incoming
+    from delivery.reports import aggregates, incoming
 
-    forgotten = suppressions.forget_old() + strikes.forget_old() + incoming.forget_old()
+    forgotten = suppressions.forget_old() + strikes.forget_old() + incoming.forget_old() + aggregates.forget_old()
+    forgotten += reply_rules.forget_old() + suppression_imports.forget_old()
     if forgotten:
         log.info("suppressions_forgotten", count=forgotten)
+
+
+@shared_task(name="delivery.import_suppressions", ignore_result=True)
+def import_suppressions() -> None:
+    """Take up the lists that were handed in."""
+    suppression_imports.run_waiting()
 
 
 @shared_task(name="delivery.forget_idempotency_keys", ignore_result=True)

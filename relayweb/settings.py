@@ -272,6 +272,12 @@ X_FRAME_OPTIONS = "DENY"
 # Redirecting to https is the proxy's work; the other two belong to a whole domain, which may have other hosts.
 # urls.W002: SendGrid's clients write //v3 where their base ends in a slash.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W008", "security.W021", "urls.W002"]
+FILE_UPLOAD_HANDLERS = [
+    "relayweb.uploads.Bounded",
+    "django.core.files.uploadhandler.MemoryFileUploadHandler",
+    "django.core.files.uploadhandler.TemporaryFileUploadHandler",
+]
+
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'none'"],

@@ -21,6 +21,7 @@ from psycopg_pool import PoolTimeout
 
 from accounts import sealing
 from accounts.identifiers import uuid7
+from delivery.core.classification import UNCLASSIFIED
 from delivery.core.mailbox import NULL_REVERSE_PATH, Mailbox
 from delivery.core.outcome import Outcome, judge
 from delivery.core.reply import Origin, Phase, Reply, made_up
@@ -31,7 +32,7 @@ from delivery.engine.assignments import Assignment
 from delivery.engine.committer import Release
 from delivery.engine.path import NotNow, OwnedPath
 from delivery.engine.services import Services
-from delivery.models import Route
+from delivery.models import GroupKind, Route
 from delivery.queue.claim import ClaimedEntry, Mark
 from delivery.routing import lookup
 from delivery.settlement import AttemptRecord, Settled
@@ -303,7 +304,9 @@ class Conversation:
             now=ended_at,
             is_ambiguous=is_ambiguous,
             jitter=random.uniform(-1, 1),  # noqa: S311 - spreads load, hides nothing
+            rules=self._services.rules,
         )
+        self._count(reply, outcome)
         settled = Settled(
             entry=self._entry,
             path_id=self._path.row.id,
@@ -313,6 +316,14 @@ class Conversation:
             lane_id=await self._lane_for(outcome),
         )
         return settled, outcome
+
+    def _count(self, reply: Reply, outcome: Outcome) -> None:
+        """For the operators, who see which of their rules decide, and what a rule is missing for."""
+        decided, row = outcome.cause or outcome.classification, self._path.row
+        if decided == UNCLASSIFIED:
+            self._services.unmatched.note(reply, row.group_key if row.group_kind == GroupKind.PROVIDER else "")
+        elif decided is not None and self._services.rules.has(decided.rule):
+            self._services.rule_hits.note(decided.rule)
 
     async def _lane_for(self, outcome: Outcome) -> int | None:
         if outcome.state is not RecipientState.DEFERRED or not outcome.stays_on_source:

@@ -253,6 +253,7 @@ class Engine:
                 self._lose(path)
         await self._release_strays(connection)
         await self._services.refresh_rates(connection)
+        await self._services.refresh_rules(connection)
 
     async def _follow_changes(self, connection: Connection, path: OwnedPath, renewed: Renewed) -> None:
         """An operator's changes count at once; what this path has learnt meanwhile is written down first."""
@@ -332,6 +333,8 @@ class Engine:
             await recovery.sweep(connection)
             await sources.look_again(connection, node=self._me.node)
             await self._judge_strikes(connection)
+            await self._services.unmatched.write(connection)
+            await self._services.rule_hits.write(connection)
 
     async def _judge_strikes(self, connection: Connection) -> None:
         """Suppressions follow refusals within a sweep, whatever beat and broker do. Nobody's mail waits for it."""

@@ -4,6 +4,7 @@ The tables that grow with mail (message, content, recipient, attempt, event) are
 foreign keys in the database; everything that is open stands in the narrow queue_entry.
 """
 
+from delivery.models.aggregate import AggregateKind, DmarcRow, DomainReport, TlsFailure
 from delivery.models.attempt import Attempt
 from delivery.models.domain import DkimKey, DkimKeyState, DomainState, SendingDomain
 from delivery.models.event import DeliveryEvent
@@ -15,22 +16,35 @@ from delivery.models.recipient import Recipient
 from delivery.models.rejection import RejectionEntry
 from delivery.models.returned import Complaint, ReturnedKind, ReturnedMail
 from delivery.models.route import Route
+from delivery.models.rule import ReplyRule, UnmatchedReply
 from delivery.models.source import Node, PoolKind, SourceAddress, SourcePool, SourceState
 from delivery.models.stream import Stream, StreamKind
-from delivery.models.suppression import Strike, Suppression, SuppressionKind, SuppressionReason, SuppressionScope
+from delivery.models.suppression import (
+    ImportState,
+    Strike,
+    Suppression,
+    SuppressionImport,
+    SuppressionKind,
+    SuppressionReason,
+    SuppressionScope,
+)
 from delivery.models.tls_policy import MtaStsPolicy
 
 __all__ = [
+    "AggregateKind",
     "Attempt",
     "Complaint",
     "Content",
     "DeliveryEvent",
     "DkimKey",
     "DkimKeyState",
+    "DmarcRow",
+    "DomainReport",
     "DomainRoute",
     "DomainState",
     "GroupKind",
     "IdempotencyKey",
+    "ImportState",
     "Lane",
     "Message",
     "MtaStsPolicy",
@@ -42,6 +56,7 @@ __all__ = [
     "QueueEntry",
     "Recipient",
     "RejectionEntry",
+    "ReplyRule",
     "ReturnedKind",
     "ReturnedMail",
     "Route",
@@ -53,8 +68,11 @@ __all__ = [
     "StreamKind",
     "Strike",
     "Suppression",
+    "SuppressionImport",
     "SuppressionKind",
     "SuppressionReason",
     "SuppressionScope",
+    "TlsFailure",
+    "UnmatchedReply",
     "Worker",
 ]

@@ -123,22 +123,28 @@ def pages(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]]:
 def test_every_page_is_accessible(language: str, theme: str, width: int, pages: Any, window: Any) -> None:
     problems = []
     for name, page in pages(window(language, theme, width)):
-        page.evaluate(AXE)
-        problems += [f"{name}: {problem}" for problem in page.evaluate(RUN_AXE, TAGS)]
-        if page.evaluate(IS_WIDER_THAN_THE_WINDOW):
-            problems.append(f"{name}: scrolls sideways")
-        if page.locator("h1").count() != 1:
-            problems.append(f"{name}: not one h1")
-        if page.locator("html").get_attribute("lang") != language:
-            problems.append(f"{name}: wrong language")
-        if language == "ja":
-            problems += [f"{name}: not set as Japanese: {odd}" for odd in page.evaluate(SPACED_SLANTED_UPPER_CASED)]
-        if width == 360:
-            problems += [f"{name}: too small: {small}" for small in page.evaluate(TOO_SMALL_FOR_A_THUMB)]
-            # 1280 px at 400 % leave 320 px.
-            page.set_viewport_size({"width": 320, "height": 256})
-            if page.evaluate(IS_WIDER_THAN_THE_WINDOW):
-                problems.append(f"{name}: scrolls sideways at 400 %")
-            page.set_viewport_size({"width": 360, "height": 740})
+        problems += problems_of(page, name, language=language, width=width)
 
     assert problems == []
+
+
+def problems_of(page: Any, name: str, *, language: str, width: int) -> list[str]:
+    """What is wrong with a page as it stands in the window, a sentence each."""
+    page.evaluate(AXE)
+    problems = [f"{name}: {problem}" for problem in page.evaluate(RUN_AXE, TAGS)]
+    if page.evaluate(IS_WIDER_THAN_THE_WINDOW):
+        problems.append(f"{name}: scrolls sideways")
+    if page.locator("h1").count() != 1:
+        problems.append(f"{name}: not one h1")
+    if page.locator("html").get_attribute("lang") != language:
+        problems.append(f"{name}: wrong language")
+    if language == "ja":
+        problems += [f"{name}: not set as Japanese: {odd}" for odd in page.evaluate(SPACED_SLANTED_UPPER_CASED)]
+    if width == 360:
+        problems += [f"{name}: too small: {small}" for small in page.evaluate(TOO_SMALL_FOR_A_THUMB)]
+        # 1280 px at 400 % leave 320 px.
+        page.set_viewport_size({"width": 320, "height": 256})
+        if page.evaluate(IS_WIDER_THAN_THE_WINDOW):
+            problems.append(f"{name}: scrolls sideways at 400 %")
+        page.set_viewport_size({"width": 360, "height": 740})
+    return problems

@@ -13,8 +13,10 @@ from accounts.audit import Actor
 from accounts.credentials import issue_credential
 from accounts.identifiers import uuid7
 from accounts.models import Credential, Tenant
+from delivery import suppression_imports, suppressions
 from delivery.domains import add_domain
-from delivery.models import Message, SendingDomain
+from delivery.models import Message, SendingDomain, Suppression, SuppressionImport, SuppressionReason
+from delivery.suppressions import Cause, Owner, read_target
 from relayweb import urls
 from tests.support.journeys import EXAMPLES, Cast, write_message
 
@@ -38,6 +40,16 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "domains": (),
     "domain-add": (),
     "domain-restore": ("domain_id",),
+    "suppressions": (),
+    "suppression-add": (),
+    "suppression-export": (),
+    "suppression-import-new": (),
+    **{f"suppression-import{part}": ("import_id",) for part in ("", "-live", "-confirm", "-discard", "-undo", "-bad")},
+    **{f"suppression{part}": ("suppression_id",) for part in ("", "-remove", "-restore")},
+    "unsubscribes": (),
+    "unsubscribes-export": (),
+    "dmarc": (),
+    "dmarc-domain": ("name",),
     **{f"domain{part}": ("name",) for part in ("", "-live", "-check", "-hand-on", "-zone", "-switch", "-remove")},
 }
 
@@ -61,11 +73,15 @@ def test_every_tenant_route_is_in_the_inventory_and_asks_who_is_there() -> None:
 def acmes(cast: Cast) -> Message:
     issue_credential(cast.acme, kind="smtp", name="confidential", actor=Actor.system("test"))
     add_domain(cast.acme, "confidential.example", actor=Actor.system("test"), assume_verified=True)
+    owner, actor = Owner(cast.acme), Actor.system("test")
+    suppressions.add(owner, read_target("confidential@far.example"), Cause(SuppressionReason.MANUAL), actor=actor)
+    suppression_imports.hand_in(owner, b"confidential@far.example", file_name="confidential.csv", actor=actor)
     return write_message(cast.acme, *EXAMPLES[:3], subject="confidential")
 
 
 def _path(route: str, slug: str, key: UUID, *, name: str = "confidential.example") -> str:
-    values = {"message_id": key, "domain_id": key, "credential_id": key, "name": name}
+    ids = dict.fromkeys(("message_id", "domain_id", "credential_id", "suppression_id", "import_id"), key)
+    values = {**ids, "name": name}
     return reverse(route, kwargs={"slug": slug, **{name: values[name] for name in ROUTES[route]}})
 
 
@@ -115,6 +131,10 @@ def _key_of(route: str, cast: Cast) -> UUID:
         return SendingDomain.objects.of(cast.acme).get().id
     if "credential_id" in ROUTES[route]:
         return Credential.objects.of(cast.acme).get().id
+    if "suppression_id" in ROUTES[route]:
+        return Suppression.objects.of(cast.acme).get().id
+    if "import_id" in ROUTES[route]:
+        return SuppressionImport.objects.of(cast.acme).get().id
     return Message.objects.of(cast.acme).get().id
 
 
