@@ -46,9 +46,9 @@ def judge_strikes() -> None:
 @shared_task(name="delivery.forget_suppressions", ignore_result=True)
 def forget_suppressions() -> None:
     """What cannot be restored or counted any more, and mail that came back long ago."""
-    from delivery.reports import incoming
+    from delivery.reports import incoming, owed
 
-    forgotten = suppressions.forget_old() + strikes.forget_old() + incoming.forget_old()
+    forgotten = suppressions.forget_old() + strikes.forget_old() + incoming.forget_old() + owed.forget_old()
     if forgotten:
         log.info("suppressions_forgotten", count=forgotten)
 
@@ -69,3 +69,11 @@ def read_reports() -> None:
 
     if incoming.read_waiting():
         strikes.judge_due()
+
+
+@shared_task(name="delivery.reports.write", ignore_result=True)
+def write_reports() -> None:
+    """Write the reports we owe to reverse-paths. Engines do so too, a few at a time; each is written once."""
+    from delivery.reports import owed
+
+    owed.write_waiting()
