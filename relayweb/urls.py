@@ -16,6 +16,7 @@ from relayweb.console import (
     signin,
     start,
     tenants,
+    unsubscribing,
 )
 from relayweb.console.admin import health
 
@@ -60,6 +61,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("accounts/login/", signin.sign_in, name="sign-in"),
     path("accounts/logout/", signin.sign_out, name="sign-out"),
     path("welcome/<str:token>/", signin.welcome, name="welcome"),
+    path(unsubscribing.ROUTE, unsubscribing.page, name="unsubscribe"),
     path("me/language/", preferences.choose_language, name="language"),
     path("me/theme/", preferences.choose_theme, name="theme"),
     path("me/clock/", preferences.choose_clock, name="clock"),
