@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0002_suppressed_at_rcpt"),
-        ("delivery", "0006_what_comes_back"),
+        ("delivery", "0007_standby_pools"),
     ]
 
     operations = [
