@@ -28,8 +28,6 @@ _ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 @dataclass(frozen=True, slots=True)
 class Told:
     """What is told about one recipient. `diagnostic` is the reply of `remote_host`, empty where no host said anything.
-
-    `reason` is what there is to say then; it is for people alone.
     `original` is the ORCPT as the client gave it, `rfc822;a@b`. The moments need a time zone.
     """
 
@@ -42,7 +40,6 @@ class Told:
     last_attempt_at: datetime | None = None
     retried_until: datetime | None = None
     log_id: str = ""
-    reason: str = ""
 
     @property
     def field_status(self) -> str:

@@ -14,6 +14,7 @@ import re
 import secrets
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -64,6 +65,8 @@ _AT_ONCE = 100
 _CLAIMED_FOR = timedelta(minutes=5)
 _LONGEST_PAUSE = timedelta(hours=1)
 _MOST_TOLD_IN_TEXT = 20
+# RFC 3463: delivery time expired; not authorised.
+_OF_STATE = {RecipientState.EXPIRED: "4.4.7", RecipientState.SUPPRESSED: "5.7.1"}
 _STATUS = re.compile(r"(?<![\d.])[45]\.\d{1,3}\.\d{1,3}(?![\d.])")
 _TROUBLE = (TimeoutError, OSError, DatabaseError, psycopg.Error, PoolTimeout, StoreClosed)
 
@@ -170,6 +173,15 @@ def _later(report_id: UUID, rows: Sequence[OwedDsn]) -> bool:
 # ---------------------------------------------------------------- what is said
 
 
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One recipient: what is told to machines, and what people read where no host said anything."""
+
+    told: Told
+    own_words: str = ""
+    is_suppressed: bool = False
+
+
 def _submission(report_id: UUID, rows: Sequence[OwedDsn]) -> Submission | str:
     """The report, or why there is nothing to report."""
     message = Message.objects.select_related("tenant").filter(pk=rows[0].message_id).first()
@@ -177,11 +189,11 @@ def _submission(report_id: UUID, rows: Sequence[OwedDsn]) -> Submission | str:
     if message is None or not message.reverse_path:
         return GONE
     action = OwedAction(rows[0].action)
-    told = _told(action, rows, recipients, message)
-    if not told:
+    cases = _cases(action, rows, recipients, message)
+    if not cases:
         return OVERTAKEN if recipients else GONE
     reverse_path = Mailbox.from_address(message.reverse_path)
-    content = _compose(message, action, told, reverse_path)
+    content = _compose(message, action, cases, reverse_path)
     principal = tenants.principal_of(message.tenant, as_mail_server=True)
     return Submission(
         principal=principal,
@@ -197,16 +209,16 @@ def _submission(report_id: UUID, rows: Sequence[OwedDsn]) -> Submission | str:
     )
 
 
-def _compose(message: Message, action: OwedAction, told: Sequence[Told], reverse_path: Mailbox) -> bytes:
+def _compose(message: Message, action: OwedAction, cases: Sequence[_Case], reverse_path: Mailbox) -> bytes:
     own = SendingDomain.objects.filter(pk__in=[message.domain_id]).values_list("name", flat=True).first()
-    subject, text = _in_words(message.tenant, message, action, told)
+    subject, text = _in_words(message.tenant, message, action, cases)
     return write_notification(
         Notification(
             author=Named(Mailbox("mailer-daemon", own or reverse_path.domain), "Mail Delivery System"),
             to=reverse_path,
             subject=subject,
             text=text,
-            told=told,
+            told=[case.told for case in cases],
             reporting_host=settings.HOSTNAME,
             arrived_at=message.accepted_at,
             boundary=f"report-{secrets.token_hex(16)}",
@@ -219,14 +231,14 @@ def _compose(message: Message, action: OwedAction, told: Sequence[Told], reverse
     )
 
 
-def _told(
+def _cases(
     action: OwedAction, rows: Sequence[OwedDsn], recipients: dict[UUID, Recipient], message: Message
-) -> list[Told]:
+) -> list[_Case]:
     known = [recipients[row.recipient_id] for row in rows if row.recipient_id in recipients]
     if action is OwedAction.DELAYED:
         known = [one for one in known if one.state == RecipientState.DEFERRED]
     if action is OwedAction.RETURNED:
-        return [_of_returned(one, message) for one in known]
+        return [_Case(_of_returned(one, message)) for one in known]
     attempts = _last_attempts(message.pk, [one.pk for one in known])
     return [_of_attempt(action, one, attempts.get(one.pk), message) for one in known]
 
@@ -236,35 +248,28 @@ def _last_attempts(message_id: UUID, recipient_ids: Sequence[UUID]) -> dict[UUID
     return {attempt.recipient_id: attempt for attempt in attempts.order_by("recipient_id", "number")}
 
 
-def _of_attempt(action: OwedAction, recipient: Recipient, attempt: Attempt | None, message: Message) -> Told:
-    status, diagnostic = "", ""
-    if attempt is not None and recipient.state != RecipientState.SUPPRESSED:
-        status = attempt.reply_enhanced
-        diagnostic = f"{attempt.reply_code} {attempt.reply_enhanced} {attempt.reply_text}".replace("  ", " ")
-    if recipient.state == RecipientState.SUPPRESSED:
-        status = "5.7.1"
-    elif recipient.state == RecipientState.EXPIRED:
-        status = "4.4.7"
-    has_spoken = attempt is not None and attempt.origin == Origin.PEER and recipient.state != RecipientState.SUPPRESSED
-    return Told(
+def _of_attempt(action: OwedAction, recipient: Recipient, attempt: Attempt | None, message: Message) -> _Case:
+    is_suppressed = recipient.state == RecipientState.SUPPRESSED
+    # Only what a host said is a reply of SMTP; the rest is told in words.
+    spoken = attempt if attempt is not None and attempt.origin == Origin.PEER and not is_suppressed else None
+    told = Told(
         address=recipient.address,
         action=DsnAction(action.value),
-        status=status,
+        status=_OF_STATE.get(RecipientState(recipient.state))
+        or (attempt.reply_enhanced if attempt is not None else ""),
         original=recipient.dsn_orcpt,
-        # Only what a host said is a reply of SMTP; the rest is told in the text.
-        diagnostic=diagnostic if has_spoken else "",
-        remote_host=attempt.host if has_spoken and attempt is not None else "",
+        diagnostic=_reply_of(spoken) if spoken is not None else "",
+        remote_host=spoken.host if spoken is not None else "",
         last_attempt_at=attempt.ended_at if attempt is not None else None,
         retried_until=message.expires_at if action is OwedAction.DELAYED else None,
         log_id=str(recipient.pk),
-        reason=_reason(recipient, attempt),
     )
+    own_words = attempt.reply_text if attempt is not None and spoken is None and not is_suppressed else ""
+    return _Case(told, own_words=own_words, is_suppressed=is_suppressed)
 
 
-def _reason(recipient: Recipient, attempt: Attempt | None) -> str:
-    if recipient.state == RecipientState.SUPPRESSED:
-        return f"suppressed ({recipient.reason})"
-    return attempt.reply_text if attempt is not None and attempt.origin != Origin.PEER else ""
+def _reply_of(attempt: Attempt) -> str:
+    return " ".join(filter(None, (str(attempt.reply_code), attempt.reply_enhanced, attempt.reply_text)))
 
 
 def _of_returned(recipient: Recipient, message: Message) -> Told:
@@ -291,14 +296,14 @@ def _of_returned(recipient: Recipient, message: Message) -> Told:
 # ---------------------------------------------------------------- in words
 
 
-def _in_words(tenant: Tenant, message: Message, action: OwedAction, told: Sequence[Told]) -> tuple[str, str]:
+def _in_words(tenant: Tenant, message: Message, action: OwedAction, cases: Sequence[_Case]) -> tuple[str, str]:
     """Subject and text: in the tenant's language, and in English below where that is another."""
     languages = list(dict.fromkeys([tenant.language or "en", "en"]))
     subjects, texts = [], []
     for language in languages:
         with override(language):
             subjects.append(_subject(action))
-            texts.append(_text(message, action, told))
+            texts.append(_text(message, action, cases))
     return subjects[0], "\n\n--\n\n".join(texts)
 
 
@@ -311,7 +316,7 @@ def _subject(action: OwedAction) -> str:
     }[action]
 
 
-def _text(message: Message, action: OwedAction, told: Sequence[Told]) -> str:
+def _text(message: Message, action: OwedAction, cases: Sequence[_Case]) -> str:
     sentence = {
         OwedAction.FAILED: _("The mail below could not be delivered to these recipients. It will not be tried again."),
         OwedAction.DELAYED: _(
@@ -331,13 +336,18 @@ def _text(message: Message, action: OwedAction, told: Sequence[Told]) -> str:
         _("Accepted: {moment}").format(moment=moment),
     ]
     lines = [sentence, "", *about, ""]
-    for one in told[:_MOST_TOLD_IN_TEXT]:
-        said = one.diagnostic or one.reason
-        host = f"{one.remote_host}: " if one.remote_host else ""
-        lines.append(f"<{one.address}>" + (f"\n    {host}{_plain(said)}" if said else ""))
-    if len(told) > _MOST_TOLD_IN_TEXT:
-        lines.append(_("and {count} more, listed in the attached report").format(count=len(told) - _MOST_TOLD_IN_TEXT))
+    lines += [_line(case) for case in cases[:_MOST_TOLD_IN_TEXT]]
+    if len(cases) > _MOST_TOLD_IN_TEXT:
+        lines.append(_("and {count} more, listed in the attached report").format(count=len(cases) - _MOST_TOLD_IN_TEXT))
     return "\n".join(lines) + "\n"
+
+
+def _line(case: _Case) -> str:
+    said = (
+        _("Mail to this address is kept back here.") if case.is_suppressed else case.told.diagnostic or case.own_words
+    )
+    host = f"{case.told.remote_host}: " if case.told.remote_host else ""
+    return f"<{case.told.address}>" + (f"\n    {host}{_plain(said)}" if said else "")
 
 
 def _zone(tenant: Tenant) -> tzinfo:

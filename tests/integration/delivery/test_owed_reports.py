@@ -175,6 +175,9 @@ async def test_mail_kept_back_at_acceptance_is_told_as_failed(world: World) -> N
         content = (await in_thread(written_reports))[0]
 
     assert (status_of(content, "Action"), status_of(content, "Status")) == ("failed", "5.7.1")
+    text = part_of(content, "text/plain").get_payload(decode=True)
+    assert isinstance(text, bytes)
+    assert "ここで送信を止めています" in text.decode() and "kept back here" in text.decode()
 
 
 # ---------------------------------------------------------------- success, delay
