@@ -19,6 +19,7 @@ from delivery.core.reports import Kind, read_report
 from delivery.models import OwedDsn, SendingDomain
 from delivery.reports import owed
 from delivery.suppressions import Cause, Owner, read_target
+from relayweb.processes.catalogues import compile_outdated
 from tests.support.dns_server import FakeDns
 from tests.support.engine_room import HOST, OTHER_HOST, RECORDS, Room, World, in_thread, mail
 from tests.support.smtp_peer import EXTENSIONS, SmtpPeer
@@ -28,6 +29,11 @@ pytestmark = pytest.mark.usefixtures("safe_database", "own_door")
 # The customer's own server, to which reports go.
 HOME = {"acme.example": {"MX": ["10 mx.acme.example."]}, "mx.acme.example": {"A": [OTHER_HOST]}}
 UNKNOWN = ["550 5.1.1 <bob@far.test>: no such user"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _catalogues() -> None:
+    compile_outdated()
 
 
 def room_of(world: World) -> Room:
