@@ -49,7 +49,7 @@ _REST_PER_TICK = 6.0
 # A path with nothing to do is kept this long, so that its connections and its lease serve the next mail.
 _KEPT_IDLE_S = 60.0
 _DRAIN_S = 25.0
-_REPORTS_PER_SWEEP = 50
+_REPORTS_AT_ONCE = 50
 _RECONNECT_S = 0.5
 # When the database comes back all leases may have run out; whoever lives renews his before anybody takes them for dead.
 _GRACE_S = 2.0
@@ -69,6 +69,7 @@ class Engine:
         self._slots: frozenset[str] = frozenset()
         self._doorbell = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._writing: asyncio.Task[None] | None = None
         self._is_draining = False
         self._grace_until = 0.0
 
@@ -344,11 +345,13 @@ class Engine:
             await asyncio.to_thread(_judge_in_thread)
 
     async def _write_reports(self, connection: Connection) -> None:
-        """What we owe to reverse-paths, some at each sweep: housekeeping writes the rest of many."""
+        """What we owe to reverse-paths, some at a time: housekeeping writes the rest of many. No sweep waits for it."""
+        if self._writing is not None and not self._writing.done():
+            return
         sql = "SELECT EXISTS (SELECT 1 FROM delivery_owed_dsn WHERE written_at IS NULL AND due_at <= now())"
         row = await (await connection.execute(sql)).fetchone()
         if row is not None and row[0]:
-            await asyncio.to_thread(_write_in_thread)
+            self._writing = asyncio.create_task(asyncio.to_thread(_write_in_thread), name="engine-reports")
 
     # ---------------------------------------------------------------- stopping
 
@@ -390,9 +393,12 @@ def _write_in_thread() -> None:
     from delivery.reports import owed  # imported where it is needed: most engines never owe a report
 
     try:
-        owed.write_waiting(most=_REPORTS_PER_SWEEP)
+        owed.write_waiting(most=_REPORTS_AT_ONCE)
     except DatabaseError as error:
         log.warning("reports_not_written", error=str(error))
+    except Exception:
+        # The edge of a thread: the next sweep tries again.
+        log.exception("reports_broke")
     finally:
         django_connection.close()
 
