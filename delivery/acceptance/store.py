@@ -115,6 +115,9 @@ class MessageStore:
             row = await (await connection.execute(sql, arguments)).fetchone()
         return bool(row and row[0])
 
+    async def pool_named(self, tenant_id: UUID, name: str, *, instead_of: UUID | None) -> UUID | None:
+        return await self.directory.pool_named(tenant_id, name, instead_of=instead_of)
+
     def is_onboarding_domain(self, domain: str) -> bool:
         return domain == settings.ONBOARDING_DOMAIN
 

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0002_suppressed_at_rcpt"),
-        ("delivery", "0007_standby_pools"),
+        ("delivery", "0020_let_a_mail_ask_for_tls"),
     ]
 
     operations = [
