@@ -46,10 +46,10 @@ def judge_strikes() -> None:
 @shared_task(name="delivery.forget_suppressions", ignore_result=True)
 def forget_suppressions() -> None:
     """What cannot be restored or counted any more, and mail that came back long ago."""
-    from delivery.reports import aggregates, incoming
+    from delivery.reports import aggregates, incoming, owed
 
     forgotten = suppressions.forget_old() + strikes.forget_old() + incoming.forget_old() + aggregates.forget_old()
-    forgotten += reply_rules.forget_old() + suppression_imports.forget_old()
+    forgotten += reply_rules.forget_old() + suppression_imports.forget_old() + owed.forget_old()
     if forgotten:
         log.info("suppressions_forgotten", count=forgotten)
 
@@ -76,3 +76,11 @@ def read_reports() -> None:
 
     if incoming.read_waiting():
         strikes.judge_due()
+
+
+@shared_task(name="delivery.reports.write", ignore_result=True)
+def write_reports() -> None:
+    """Write the reports we owe to reverse-paths. Engines do so too, a few at a time; each is written once."""
+    from delivery.reports import owed
+
+    owed.write_waiting()

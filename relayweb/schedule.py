@@ -19,6 +19,7 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     },
     "what came back is read": {"task": "delivery.reports.read", "schedule": 15.0, "options": {"expires": 15}},
     "lists are taken up": {"task": "delivery.import_suppressions", "schedule": 15.0, "options": {"expires": 15}},
+    "reports we owe are written": {"task": "delivery.reports.write", "schedule": 15.0, "options": {"expires": 15}},
     "strikes are judged": {"task": "delivery.judge_strikes", "schedule": MINUTE},
     "old suppressions are forgotten": {"task": "delivery.forget_suppressions", "schedule": HOUR},
     "idempotency keys are forgotten": {"task": "delivery.forget_idempotency_keys", "schedule": 10 * MINUTE},

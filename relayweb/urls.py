@@ -20,6 +20,7 @@ from relayweb.console import (
     suppressions,
     tenants,
     unsubscribes,
+    unsubscribing,
 )
 from relayweb.console.admin import health, rules
 
@@ -93,6 +94,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("accounts/login/", signin.sign_in, name="sign-in"),
     path("accounts/logout/", signin.sign_out, name="sign-out"),
     path("welcome/<str:token>/", signin.welcome, name="welcome"),
+    path(unsubscribing.ROUTE, unsubscribing.page, name="unsubscribe"),
     path("me/language/", preferences.choose_language, name="language"),
     path("me/theme/", preferences.choose_theme, name="theme"),
     path("me/clock/", preferences.choose_clock, name="clock"),

@@ -65,6 +65,8 @@ class Services:
         self.rule_hits = rules.RuleHits()
         self.unmatched = UnmatchedReplies()
         self.verp_key = sealing.derived_keys("verp")[0]
+        self.unsubscribe_key = sealing.derived_keys("unsubscribe")[0]
+        self.feedback_key = sealing.derived_keys("feedback")[0]
         # An entry that several owners died with is in hand, or may be in a moment.
         self.has_grave_suspect = False
         self._moved: OrderedDict[UUID, None] = OrderedDict()

@@ -10,6 +10,7 @@ from delivery.models.domain import DkimKey, DkimKeyState, DomainState, SendingDo
 from delivery.models.event import DeliveryEvent
 from delivery.models.idempotency import IdempotencyKey
 from delivery.models.message import Content, Message
+from delivery.models.owed import OwedAction, OwedDsn
 from delivery.models.provider import GroupKind, ProviderGroup
 from delivery.models.queue import DomainRoute, Lane, Path, PathUse, QueueEntry, Worker
 from delivery.models.recipient import Recipient
@@ -49,6 +50,8 @@ __all__ = [
     "Message",
     "MtaStsPolicy",
     "Node",
+    "OwedAction",
+    "OwedDsn",
     "Path",
     "PathUse",
     "PoolKind",

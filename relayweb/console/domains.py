@@ -198,7 +198,7 @@ def switch(request: HttpRequest, seat: Seat, name: str) -> HttpResponse:
     domain = _found(seat, name)
     switches = {
         which: request.POST[which] == "on"
-        for which in ("signs", "covers_subdomains", "keeps_reverse_path")
+        for which in ("signs", "covers_subdomains", "keeps_reverse_path", "adds_unsubscribe")
         if request.POST.get(which) in {"on", "off"}
     }
     sending_domains.update_domain(domain, actor=seat.actor, **switches)

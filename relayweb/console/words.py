@@ -495,6 +495,10 @@ REJECTIONS: dict[str, RejectionWords] = {
     "mail_loop": RejectionWords(
         _("The mail has passed too many servers."), _("Look for two forwarding rules that point at each other.")
     ),
+    "own_loop": RejectionWords(
+        _("The mail has been to the same recipient through here before."),
+        _("Look for a forwarding rule that sends it back. To send it again, take out its Received fields."),
+    ),
     "too_many_recipients": RejectionWords(
         _("Too many recipients in one mail."),
         _("Nothing to do in most cases: mail servers send the rest in a second mail."),

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from accounts import people
+from accounts import people, sealing
+from delivery.core.unsubscribing import make_token, url_for
+from delivery.models import Recipient
 from tests.support.journeys import EXAMPLES, Cast, Fate, Try, write_examples, write_message, write_rejections
 
 AXE = (Path(__file__).parent / "vendor" / "axe-4.14.1.min.js").read_text(encoding="utf-8")
@@ -41,12 +43,22 @@ def pages(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]]:
     write_rejections(cast.acme)
     message = write_message(cast.acme, *EXAMPLES, ODD, subject="😀 \u202eright to left " + "長い件名" * 80)
     path = f"/t/acme/messages/{message.id}/"
+    reader = Recipient.objects.get(message_id=message.id, address=ODD.address)
+    token = make_token(reader.pk, key=sealing.derived_keys("unsubscribe")[0])
+    unsubscribe = url_for(token, public_url="")
 
     def visit(window: Any) -> Iterator[tuple[str, Any]]:
         link = people.one_time_link(cast.bob)
         welcome = "/" + link.split("/", 3)[3]
         for name, address in (("sign in", "/accounts/login/"), ("dead link", "/welcome/nothing/"), ("link", welcome)):
             yield name, window.open(address)
+        page = window.open(unsubscribe)
+        yield "unsubscribing", page
+        page.click("main button")
+        yield "unsubscribed", page
+        page.click("main button")
+        yield "subscribed again", page
+        yield "unsubscribing, cut off", window.open("/unsubscribe/nothing/")
         page = window.open("/accounts/login/")
         page.fill("#email", "nobody@acme.example")
         page.fill("#password", "wrong")

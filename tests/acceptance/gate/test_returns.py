@@ -100,6 +100,10 @@ def test_random_tags_never_fit(gate: RunningGate) -> None:
     assert ReturnedMail.objects.count() == 0
 
 
+def test_reports_are_not_promised_here(wire: Wire) -> None:
+    assert "DSN" not in wire.say(b"EHLO mx.far.test").lines
+
+
 def test_there_is_no_login(wire: Wire) -> None:
     assert wire.say(b"AUTH PLAIN AAAA").code in {502, 538}
 
