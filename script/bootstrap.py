@@ -217,7 +217,9 @@ def uv_may_be_used(folder):
 def install(folder, lock):
     with open(lock) as file:
         count = sum(1 for line in file if "==" in line and not line.startswith(("#", " ")))
-    options = ["--require-hashes", "--only-binary", ":all:"]
+    # The lock is complete: nothing is left to be resolved. A resolver that sees a newer coverage behind `coverage[toml]`, which
+    # the lock writes without its extra, would want that one and then miss its hash.
+    options = ["--require-hashes", "--no-deps", "--only-binary", ":all:"]
     if lock == DEV_LOCK:
         options += [word for name in BUILT_FROM_SOURCE for word in ("--no-binary", name)]
     options += ["-r", lock]
