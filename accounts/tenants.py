@@ -11,6 +11,7 @@ import re
 import secrets
 import unicodedata
 from uuid import UUID
+from zoneinfo import available_timezones
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -36,6 +37,10 @@ def create_tenant(
     name = name.strip()
     if not name or len(name) > 120:
         raise Refused(_("A tenant needs a name of 1 to 120 characters."), reason="name_malformed", field="name")
+    if time_zone not in available_timezones():
+        raise Refused(
+            _("There is no time zone %(name)s.") % {"name": time_zone}, reason="time_zone_unknown", field="time_zone"
+        )
     with transaction.atomic():
         owner, is_new = people.find_or_create_user(owner_email, language=language)
         tenant = _insert(name, wanted_slug=slug, language=language, time_zone=time_zone)

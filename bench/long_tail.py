@@ -43,7 +43,7 @@ def main() -> None:
     with surroundings.folder("long-tail") as folder:
         if options.only != "postfix":
             figures |= _relayweb(folder, hosts, recipients)
-        if options.only != "relayweb" and postfix.is_there():
+        if options.only != "relayweb" and not postfix.why_not():
             figures |= _postfix(folder, hosts, recipients)
     if "relayweb_s" in figures and "postfix_s" in figures:
         figures["times_postfix"] = round(float(str(figures["postfix_s"])) / float(str(figures["relayweb_s"])), 2)
@@ -63,10 +63,15 @@ def _relayweb(folder: Path, hosts: dict[str, str], recipients: list[str]) -> dic
 def _postfix(folder: Path, hosts: dict[str, str], recipients: list[str]) -> dict[str, object]:
     port = free_port()
     transports = {domain: f"{address}:{port}" for domain, address in hosts.items()}
-    with postfix.Postfix(folder / "postfix", free_port(), transports) as peer:
+    with postfix.running(folder / "postfix", port=free_port(), transports=transports) as peer:
         say("postfix is up")
         whole, handover = _measure(peer.port, port, recipients)
-    return {"postfix_s": whole, "postfix_handover_s": handover, "postfix_process_limit": 100, "postfix": peer.version}
+    return {
+        "postfix_s": whole,
+        "postfix_handover_s": handover,
+        "postfix_process_limit": 100,
+        "postfix": postfix.version(),
+    }
 
 
 def _measure(submission: int, sink_port: int, recipients: list[str]) -> tuple[float, float]:

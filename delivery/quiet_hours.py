@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
+from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import psycopg
+import structlog
 from django.db import connection, transaction
 from django.utils.translation import gettext as _
 
@@ -25,6 +27,8 @@ from delivery.core.suppressing import CARRIER_GROUPS
 from delivery.models.stream import StreamKind
 from delivery.queue import wake
 from delivery.queue.claim import DueLane
+
+log = structlog.get_logger(__name__)
 
 REASON = "quiet_hours"
 
@@ -55,7 +59,17 @@ class QuietHours:
 def of_tenant(tenant: Tenant) -> QuietHours | None:
     if tenant.quiet_from is None or tenant.quiet_until is None:
         return None
-    return QuietHours(tenant.quiet_from, tenant.quiet_until, ZoneInfo(tenant.time_zone))
+    return QuietHours(tenant.quiet_from, tenant.quiet_until, _zone(tenant.time_zone))
+
+
+@cache
+def _zone(name: str) -> ZoneInfo:
+    """UTC for a name that the machine does not know (any more): one tenant's clock stops nobody's mail."""
+    try:
+        return ZoneInfo(name)
+    except (LookupError, ValueError, OSError):
+        log.warning("time_zone_unknown", name=name)
+        return ZoneInfo("UTC")
 
 
 def set_quiet_hours(
@@ -111,7 +125,7 @@ def quiet_lanes(lanes: Iterable[DueLane], now: datetime) -> dict[int, datetime]:
             continue
         if lane.quiet_streams == QuietStreams.BULK and lane.stream_kind != StreamKind.BULK:
             continue
-        until = QuietHours(lane.quiet_from, lane.quiet_until, ZoneInfo(lane.time_zone)).end_after(now)
+        until = QuietHours(lane.quiet_from, lane.quiet_until, _zone(lane.time_zone)).end_after(now)
         if until is not None:
             resting[lane.id] = until
     return resting

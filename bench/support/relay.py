@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
-from relayweb.processes.state import State
 from tests.support.stack import Stack
 
 TENANT, DOMAIN = "bench", "bench.example"
@@ -37,15 +34,6 @@ class Relay:
     def command(self, *arguments: str) -> Any:
         return self.stack.relay(*arguments)
 
-    def connect(self) -> psycopg.Connection[Any]:
-        return psycopg.connect(self.database_url, autocommit=True)
-
-    @property
-    def database_url(self) -> str:
-        environment = State(self.stack.var).running_environment()
-        assert environment is not None
-        return environment["RELAY_DATABASE_URL"]
-
     def cpu_seconds(self) -> dict[str, float]:
         """What each part has used of the processors since it was started, in seconds."""
         used: dict[str, float] = {}
@@ -54,14 +42,9 @@ class Relay:
             used[part] = used.get(part, 0.0) + _cpu_seconds(int(pid_file.read_text().split()[0]))
         return used
 
-    def open(self) -> int:
-        """Recipients that are not in a final state."""
-        return int(self.command("queue", "stats")["open"])
-
 
 def _cpu_seconds(pid: int) -> float:
     """Of a process and all that it has started and still has, those that have ended included."""
-    ticks = 0
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

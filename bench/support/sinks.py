@@ -1,12 +1,14 @@
-"""Receiving hosts: Postfix's smtp-sink, and one of our own that keeps account of when what came."""
+"""The receiving host: Postfix's smtp-sink."""
 
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+from tests.support.waiting import until
 
 
 @contextmanager
@@ -16,10 +18,16 @@ def smtp_sink(port: int, *, expects: int, delay_s: int = 0, sessions: int = 2_00
     command += ["-w", str(delay_s)] if delay_s else []
     command += ["-u", "nobody"] if os.geteuid() == 0 else []
     process = subprocess.Popen([*command, f":{port}", "1024"], stdin=subprocess.DEVNULL)
-    time.sleep(0.3)
-    assert process.poll() is None, "smtp-sink has ended at once"
     try:
+        until(lambda: process.poll() is not None or _listens(port), what="smtp-sink")
+        assert process.poll() is None, "smtp-sink has ended at once"
         yield process
     finally:
         process.kill()
         process.wait()
+
+
+def _listens(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False

@@ -69,6 +69,7 @@ class Ask:
     writes_use: bool = False
 
 
+# Paths are locked in the order in which leases are renewed: the two would otherwise wait for each other.
 _CLAIM = """
 WITH asked AS (
     SELECT * FROM unnest(%(paths)s::bigint[], %(fences)s::bigint[], %(most_losses)s::int[])
@@ -76,7 +77,7 @@ WITH asked AS (
 ), mine AS (
     SELECT path.id, path.fence, asked.most_losses FROM delivery_path AS path
     JOIN asked ON path.id = asked.path_id AND path.fence = asked.fence
-    WHERE path.leased_until > now() FOR SHARE OF path
+    WHERE path.leased_until > now() ORDER BY path.id FOR SHARE OF path
 ), want AS (
     SELECT * FROM unnest(%(wanting)s::bigint[], %(lanes)s::bigint[], %(limits)s::int[]) AS want (path_id, lane_id, most)
 ), picked AS (

@@ -68,6 +68,15 @@ def test_a_slug_that_cannot_stand_in_an_address_is_refused(db: None, operator: A
     assert not User.objects.filter(email="alice@acme.example").exists()
 
 
+@pytest.mark.parametrize("zone", ["Mars/Olympus", "", "../../etc/passwd", "asia/tokyo "])
+def test_a_time_zone_that_nobody_knows_is_refused(db: None, operator: Actor, zone: str) -> None:
+    with pytest.raises(Refused) as refusal:
+        open_tenant("Acme", owner_email="alice@acme.example", actor=operator, time_zone=zone)
+
+    assert refusal.value.field == "time_zone"
+    assert not Tenant.objects.filter(name="Acme").exists()
+
+
 def test_a_taken_slug_is_refused(acme: Tenant, operator: Actor) -> None:
     with pytest.raises(Refused) as refused:
         open_tenant("Other", owner_email="bob@acme.example", actor=operator, slug="acme")

@@ -52,6 +52,19 @@ async def test_bulk_mail_to_a_carrier_rests_and_goes_on_when_the_silence_is_over
         assert delivered.attempts == 1
 
 
+async def test_a_time_zone_that_nobody_knows_stops_nobodys_mail(world: World):
+    async with Room(world) as room, SmtpPeer(host=HOST, at_port=room.port):
+        room.dns.records["docomo.ne.jp"] = {"MX": ["10 mx.far.test."]}
+        await in_thread(_silence, world.cast.acme, streams="all")
+        await room.rows("UPDATE accounts_tenant SET time_zone = 'Mars/Olympus' WHERE id = %s", world.cast.acme.id)
+        async with room.engine():
+            resting = await room.send("someone@docomo.ne.jp")
+            await room.until_state(await room.send_as_globex("someone@docomo.ne.jp"), "delivered")
+            await room.until("SELECT count(*) FROM delivery_lane WHERE suspended_reason = 'quiet_hours'")
+
+            assert (await room.recipient(resting)).state == "queued"
+
+
 async def test_silence_for_all_streams_holds_transactional_mail_too(world: World):
     async with Room(world) as room, SmtpPeer(host=HOST, at_port=room.port):
         room.dns.records["ezweb.ne.jp"] = {"MX": ["10 mx.far.test."]}
