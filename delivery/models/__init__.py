@@ -19,6 +19,15 @@ from delivery.models.source import Node, PoolKind, SourceAddress, SourcePool, So
 from delivery.models.stream import Stream, StreamKind
 from delivery.models.suppression import Strike, Suppression, SuppressionKind, SuppressionReason, SuppressionScope
 from delivery.models.tls_policy import MtaStsPolicy
+from delivery.models.webhook import (
+    TenantEvent,
+    Webhook,
+    WebhookCall,
+    WebhookEvent,
+    WebhookFormat,
+    WebhookOutcome,
+    WebhookState,
+)
 
 __all__ = [
     "Attempt",
@@ -56,5 +65,12 @@ __all__ = [
     "SuppressionKind",
     "SuppressionReason",
     "SuppressionScope",
+    "TenantEvent",
+    "Webhook",
+    "WebhookCall",
+    "WebhookEvent",
+    "WebhookFormat",
+    "WebhookOutcome",
+    "WebhookState",
     "Worker",
 ]
