@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from delivery.core.retry import RetrySchedule
 
-SECRET_PREFIX = "whsec_"
+SECRET_PREFIX = "whsec_"  # noqa: S105 - what secrets begin with
 SECRET_OCTETS = 32  # Standard Webhooks asks for 24 to 64
 TEST = "webhook.test"
 BATCH = "batch"

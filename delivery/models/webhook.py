@@ -174,6 +174,7 @@ class WebhookCall(models.Model):
     duration_ms = models.PositiveIntegerField()
     kind = models.CharField(max_length=24, help_text="type of the first event")
     event_ids = ArrayField(models.UUIDField())
+    message_ids = ArrayField(models.UUIDField(null=True), help_text="of the events, place by place")
     recipient = models.CharField(max_length=320, blank=True, help_text="of the first event")
     number = models.PositiveSmallIntegerField(help_text="how many calls the first event has had, this one counted")
     outcome = models.CharField(max_length=10, choices=WebhookOutcome.choices)
@@ -192,9 +193,7 @@ class WebhookCall(models.Model):
     class Meta:
         indexes: ClassVar = [
             models.Index(fields=["webhook_id", "-id"], name="webhook_call_of_webhook"),
-            models.Index(
-                fields=["webhook_id", "-id"], condition=~models.Q(outcome="ok"), name="webhook_call_failed"
-            ),
+            models.Index(fields=["webhook_id", "-id"], condition=~models.Q(outcome="ok"), name="webhook_call_failed"),
         ]
 
     @property

@@ -37,7 +37,10 @@ class ToldMessage:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """An event with everything a format may want to say of it. ``recipient`` and ``message`` are None for a tenant's events."""
+    """An event with everything a format may want to say of it.
+
+    ``recipient`` and ``message`` are None for a tenant's events, and for mail whose history is not kept any more.
+    """
 
     id: UUID
     kind: str
@@ -46,6 +49,7 @@ class Told:
     tenant_slug: str
     subject_id: UUID
     data: Mapping[str, Any]
+    message_id: UUID | None = None
     message: ToldMessage | None = None
     recipient: str | None = None
 
