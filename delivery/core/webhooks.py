@@ -117,8 +117,8 @@ def rest_after(failures: int, *, jitter: float) -> timedelta | None:
     """How long an endpoint rests after so many failures in a row; None: not at all."""
     if failures < FAILURES_BEFORE_REST:
         return None
-    rest = min(_FIRST_REST * 2 ** min(failures - FAILURES_BEFORE_REST, 16), _LONGEST_REST)
-    return rest * (1 + 0.2 * jitter)
+    doubled: int = 1 << min(failures - FAILURES_BEFORE_REST, 16)
+    return min(_FIRST_REST * doubled, _LONGEST_REST) * (1 + 0.2 * jitter)
 
 
 def has_failed_for_good(failing_since: datetime | None, *, now: datetime, patience: timedelta) -> bool:

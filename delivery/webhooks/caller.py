@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
@@ -39,7 +40,8 @@ Connection = psycopg.AsyncConnection[Any]
 
 TROUBLE = (psycopg.Error, PoolTimeout, OSError)
 _POLL_S = 0.5
-_LEAST_BETWEEN_LOOKS_S = 0.02
+_LEAST_BETWEEN_LOOKS_S = 0.004
+_REST_PER_LOOK = 2.0
 _RECONNECT_S = 1.0
 _DRAIN_S = 10.0
 # Many, so that names whose servers are dead keep nobody else waiting.
@@ -113,12 +115,14 @@ class Caller:
         try:
             while not listener.done() and not self.is_stopping:
                 self._doorbell.clear()
+                began = time.monotonic()
                 async with self.pool.connection() as working:
                     await self._take_due(working)
+                took_s = time.monotonic() - began
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_POLL_S):
                         await self._doorbell.wait()
-                await asyncio.sleep(_LEAST_BETWEEN_LOOKS_S)
+                await asyncio.sleep(max(_LEAST_BETWEEN_LOOKS_S, _REST_PER_LOOK * took_s))
             if listener.done():
                 await listener
         finally:

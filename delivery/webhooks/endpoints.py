@@ -215,7 +215,8 @@ def find_webhook(key: str | UUID, *, tenant: Tenant | None = None, removed: bool
     """By id. Raises NotFound, also for another tenant's and, unless ``removed``, for one that was removed."""
     found = Webhook.objects.all() if tenant is None else Webhook.objects.of(tenant)
     found = found.filter(state=WebhookState.REMOVED) if removed else found.exclude(state=WebhookState.REMOVED)
-    webhook = found.select_related("tenant").filter(pk=_as_uuid(key)).first()
+    wanted = _as_uuid(key)
+    webhook = None if wanted is None else found.select_related("tenant").filter(pk=wanted).first()
     if webhook is None:
         raise NotFound(_("There is no webhook %(key)s.") % {"key": key}, field="webhook")
     return webhook

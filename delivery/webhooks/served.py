@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_FETCHED_AT_ONCE = 500
-_FETCH_BELOW = 100
+_FEWEST_FETCHED, _MOST_FETCHED = 10, 500
+# How many events are fetched for each that may be called with; again when a fifth is left.
+_FETCHED_PER_CALL = 16
 _LINGER_S = 2.0
 _FIRST_WINDOW = 2.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 1.0
@@ -75,7 +76,17 @@ class Served:
     @property
     def is_busy(self) -> bool:
         """Whether looking for more can wait."""
-        return self._has_more or len(self._known) >= _FETCH_BELOW or time.monotonic() < self._not_before
+        return self._has_more or self._has_enough or time.monotonic() < self._not_before
+
+    @property
+    def _most_known(self) -> int:
+        """Few while the endpoint has to show that it answers: what is not told in time was fetched for nothing."""
+        at_once = int(self._window) * (self._row.most_in_a_call if self._row is not None else 1)
+        return min(max(at_once * _FETCHED_PER_CALL, _FEWEST_FETCHED), _MOST_FETCHED)
+
+    @property
+    def _has_enough(self) -> bool:
+        return len(self._known) > self._most_known // 5
 
     def look(self) -> None:
         self._has_more = True
@@ -86,7 +97,7 @@ class Served:
         try:
             while self._may_go_on:
                 self._changed.clear()
-                if self._has_more and len(self._known) < _FETCH_BELOW:
+                if self._has_more and not self._has_enough:
                     await self._fetch()
                 self._start_calls()
                 if self._changed.is_set():
@@ -130,10 +141,9 @@ class Served:
             if row.state != WebhookState.ACTIVE:
                 self._forget_all()
                 return
-            events = await outbox.due_events(
-                connection, self.key, known=self._known, most=_FETCHED_AT_ONCE - len(self._known)
-            )
-            self._has_more = len(events) >= _FETCHED_AT_ONCE - len(self._known)
+            most = self._most_known - len(self._known)
+            events = await outbox.due_events(connection, self.key, known=self._known, most=most)
+            self._has_more = len(events) >= most
             self._pace(found=bool(events))
             told = await outbox.told_of(connection, row, events)
             behind = [event for event in events if not self._take(event, told[event.id])]

@@ -49,7 +49,8 @@ class RunningCaller:
 
     async def kill(self) -> None:
         """As a crash does: nothing is finished, nothing is given back."""
-        everything = [task for task in asyncio.all_tasks() if task.get_name().startswith(("webhook ", "webhook-", "webhooks-", "caller"))]
+        names = ("webhook ", "webhook-", "webhooks-", "caller")
+        everything = [task for task in asyncio.all_tasks() if task.get_name().startswith(names)]
         for task in [*everything, self.task]:
             task.cancel()
         await asyncio.gather(*everything, self.task, return_exceptions=True)
