@@ -14,9 +14,10 @@ from accounts.credentials import issue_credential
 from accounts.identifiers import uuid7
 from accounts.models import Credential, Tenant
 from delivery.domains import add_domain
-from delivery.models import Message, SendingDomain
+from delivery.models import Message, SendingDomain, Webhook
 from relayweb import urls
 from tests.support.journeys import EXAMPLES, Cast, write_message
+from tests.support.webhook_rows import write_call, write_webhook
 
 # A route below /t/<slug>/ stands here, or the inventory fails: what it needs, and that it is tried.
 ROUTES: dict[str, tuple[str, ...]] = {
@@ -38,6 +39,15 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "domains": (),
     "domain-add": (),
     "domain-restore": ("domain_id",),
+    "webhooks": (),
+    "webhook-add": (),
+    **{
+        f"webhook{part}": ("webhook_id",)
+        for part in ("", "-live", "-edit", "-secret", "-rotate", "-test", "-switch", "-remove", "-replay", "-calls")
+    },
+    "webhook-restore": ("webhook_id",),
+    "webhook-call": ("webhook_id", "call_id"),
+    "webhook-call-replay": ("webhook_id", "call_id"),
     **{f"domain{part}": ("name",) for part in ("", "-live", "-check", "-hand-on", "-zone", "-switch", "-remove")},
 }
 
@@ -61,11 +71,19 @@ def test_every_tenant_route_is_in_the_inventory_and_asks_who_is_there() -> None:
 def acmes(cast: Cast) -> Message:
     issue_credential(cast.acme, kind="smtp", name="confidential", actor=Actor.system("test"))
     add_domain(cast.acme, "confidential.example", actor=Actor.system("test"), assume_verified=True)
+    write_call(write_webhook(cast.acme, name="confidential"))
     return write_message(cast.acme, *EXAMPLES[:3], subject="confidential")
 
 
 def _path(route: str, slug: str, key: UUID, *, name: str = "confidential.example") -> str:
-    values = {"message_id": key, "domain_id": key, "credential_id": key, "name": name}
+    values = {
+        "message_id": key,
+        "domain_id": key,
+        "credential_id": key,
+        "webhook_id": key,
+        "call_id": key,
+        "name": name,
+    }
     return reverse(route, kwargs={"slug": slug, **{name: values[name] for name in ROUTES[route]}})
 
 
@@ -113,6 +131,8 @@ def _key_of(route: str, cast: Cast) -> UUID:
     """An id of Acme's that the route would take."""
     if "domain_id" in ROUTES[route]:
         return SendingDomain.objects.of(cast.acme).get().id
+    if "webhook_id" in ROUTES[route]:
+        return Webhook.objects.of(cast.acme).get().id
     if "credential_id" in ROUTES[route]:
         return Credential.objects.of(cast.acme).get().id
     return Message.objects.of(cast.acme).get().id
