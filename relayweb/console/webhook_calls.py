@@ -63,6 +63,7 @@ def call(request: HttpRequest, seat: Seat, webhook_id: UUID, call_id: UUID) -> H
         "webhook": webhook,
         "line": call_line(made),
         "call": made,
+        "method": "POST",
         "request_body": _indented(made.request_body),
         "response_body": _indented(made.response_body),
         "message_id": next((key for key in made.message_ids if key is not None), None),
