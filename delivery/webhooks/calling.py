@@ -12,6 +12,7 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -31,6 +32,8 @@ BODY_SECONDS = 5.0
 _MOST_FIELDS_KEPT = 40
 _MOST_CHARACTERS_OF_A_FIELD = 300
 _KEEP_ALIVE_S = 30.0
+# Of the call that is made by this task.
+_dialled: ContextVar[str | None] = ContextVar("dialled", default=None)
 USER_AGENT = "relayweb-webhooks"
 
 
@@ -76,7 +79,7 @@ class HttpCaller:
         self._guard = guard
         self._timeout_s = timeout_s
         self._any_port = any_port
-        connector = aiohttp.TCPConnector(
+        connector = _Noting(
             resolver=_Checked(resolver, guard),
             use_dns_cache=False,
             ssl=_tls_context(ca_file),
@@ -98,9 +101,10 @@ class HttpCaller:
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Never raises but CancelledError."""
         began = time.monotonic()
+        _dialled.set(None)
 
         def failed(outcome: WebhookOutcome, error: str) -> Answer:
-            return Answer(outcome, _milliseconds_since(began), error=error[:300])
+            return Answer(outcome, _milliseconds_since(began), error=error[:300], address=_dialled.get())
 
         try:
             read_url(url, any_port=self._any_port)
@@ -130,14 +134,12 @@ class HttpCaller:
             headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers},
             allow_redirects=False,
         ) as response:
-            transport = response.connection.transport if response.connection is not None else None
-            peer = transport.get_extra_info("peername") if transport is not None else None
             octets, is_cut = await _read(response)
             return Answer(
                 _outcome_of(response.status),
                 _milliseconds_since(began),
                 status=response.status,
-                address=peer[0].partition("%")[0] if peer else None,
+                address=_dialled.get(),
                 headers=_kept(response.headers),
                 body=_readable(octets[:MOST_OCTETS_KEPT]),
                 is_body_cut=is_cut or len(octets) > MOST_OCTETS_KEPT,
@@ -152,6 +154,16 @@ class HttpCaller:
         opened = socket.socket(family, kind, protocol)
         opened.setblocking(False)
         return opened
+
+
+class _Noting(aiohttp.TCPConnector):
+    """Notes which address a call went to, over a new connection or a kept one."""
+
+    async def connect(self, *arguments: Any, **options: Any) -> aiohttp.connector.Connection:
+        connection = await super().connect(*arguments, **options)
+        peer = connection.transport.get_extra_info("peername") if connection.transport is not None else None
+        _dialled.set(peer[0].partition("%")[0] if peer else None)
+        return connection
 
 
 class _Checked(AbstractResolver):
