@@ -103,7 +103,7 @@ class Field:
             found: dict[str, float] = json.load(answer)
             return found
 
-    def make_tenant(self, name: str, *, path: str, most_in_a_call: int = 1) -> UUID:
+    def make_tenant(self, name: str, *, path: str, most_in_a_call: int = 1, refuses: bool = False) -> UUID:
         from accounts.audit import Actor
         from accounts.models import Tenant
         from delivery import foundation
@@ -113,7 +113,7 @@ class Field:
         foundation.give_streams(tenant)
         add_webhook(
             tenant,
-            url=self.url(path),
+            url=f"http://{HOST}:9/" if refuses else self.url(path),  # nothing listens on port 9
             events=["delivered"],
             actor=Actor("bench"),
             most_in_a_call=most_in_a_call,
