@@ -157,11 +157,13 @@ WEBHOOK_DEAD_DAYS = env.integer("WEBHOOK_DEAD_DAYS", 30, minimum=1, maximum=365)
 # Knobs that would be dangerous on a real relay work only where the test profile is switched on; readiness shows it.
 OUTBOUND_PORT = env.integer("OUTBOUND_PORT", 25, minimum=1, maximum=65535) if TEST_PROFILE else 25
 ALLOW_DESTINATIONS = env.networks("ALLOW_DESTINATIONS") if TEST_PROFILE else []
+# Of webhooks, beside those: a receiver on the developer's own machine. Where any is named, so is any port.
+WEBHOOK_DESTINATIONS = ALLOW_DESTINATIONS + (env.networks("WEBHOOK_DESTINATIONS") if TEST_PROFILE else [])
 CA_FILE = env.text("CA_FILE", "") if TEST_PROFILE else ""
 MTA_STS_PORT = env.integer("MTA_STS_PORT", 443, minimum=1, maximum=65535) if TEST_PROFILE else 443
 DNS_TRUST_AD = env.flag("DNS_TRUST_AD", False) if TEST_PROFILE else False
 if not TEST_PROFILE:
-    for _name in ("OUTBOUND_PORT", "ALLOW_DESTINATIONS", "CA_FILE", "MTA_STS_PORT", "DNS_TRUST_AD"):
+    for _name in ("OUTBOUND_PORT", "ALLOW_DESTINATIONS", "WEBHOOK_DESTINATIONS", "CA_FILE", "MTA_STS_PORT", "DNS_TRUST_AD"):
         if os.environ.get(f"RELAY_{_name}"):
             raise env.ConfigurationError(f"RELAY_{_name} works only with RELAY_TEST_PROFILE=1")
 

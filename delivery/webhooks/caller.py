@@ -221,13 +221,13 @@ def http_caller() -> HttpCaller:
         Resolver((settings.DNS.host, settings.DNS.port) if settings.DNS else None, max_at_once=_MOST_LOOKUPS_AT_ONCE),
         guard(),
         timeout_s=min(settings.WEBHOOK_TIMEOUT_SECONDS, 30.0),
-        any_port=bool(settings.ALLOW_DESTINATIONS),
+        any_port=bool(settings.WEBHOOK_DESTINATIONS),
         ca_file=settings.CA_FILE or None,
     )
 
 
 def guard() -> DestinationGuard:
-    return DestinationGuard(settings.ALLOW_DESTINATIONS)
+    return DestinationGuard(settings.WEBHOOK_DESTINATIONS)
 
 
 def slot_name() -> str:

@@ -242,12 +242,12 @@ def checked_url(text: str) -> str:
     if len(url) > 2000:
         raise _unusable("malformed")
     try:
-        parts = webhooks.read_url(url, any_port=bool(settings.ALLOW_DESTINATIONS))
+        parts = webhooks.read_url(url, any_port=bool(settings.WEBHOOK_DESTINATIONS))
     except UrlUnusable as error:
         raise _unusable(error.reason) from None
     host = parts.hostname or ""
     addresses = [host] if _is_address(host) else _look_up(host)
-    guard = DestinationGuard(settings.ALLOW_DESTINATIONS)
+    guard = DestinationGuard(settings.WEBHOOK_DESTINATIONS)
     if not all(guard.is_allowed(address) for address in addresses):
         raise _unusable("address")
     return url
