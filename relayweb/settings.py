@@ -163,7 +163,14 @@ CA_FILE = env.text("CA_FILE", "") if TEST_PROFILE else ""
 MTA_STS_PORT = env.integer("MTA_STS_PORT", 443, minimum=1, maximum=65535) if TEST_PROFILE else 443
 DNS_TRUST_AD = env.flag("DNS_TRUST_AD", False) if TEST_PROFILE else False
 if not TEST_PROFILE:
-    for _name in ("OUTBOUND_PORT", "ALLOW_DESTINATIONS", "WEBHOOK_DESTINATIONS", "CA_FILE", "MTA_STS_PORT", "DNS_TRUST_AD"):
+    for _name in (
+        "OUTBOUND_PORT",
+        "ALLOW_DESTINATIONS",
+        "WEBHOOK_DESTINATIONS",
+        "CA_FILE",
+        "MTA_STS_PORT",
+        "DNS_TRUST_AD",
+    ):
         if os.environ.get(f"RELAY_{_name}"):
             raise env.ConfigurationError(f"RELAY_{_name} works only with RELAY_TEST_PROFILE=1")
 

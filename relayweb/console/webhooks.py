@@ -92,11 +92,11 @@ class PeriodForm(ConsoleForm):
     """Local times of the reader."""
 
     since = forms.DateTimeField(
-        label=_("From"),
+        label=_("From when"),
         widget=forms.DateTimeInput(attrs={"type": "datetime-local", "step": "60"}, format="%Y-%m-%dT%H:%M"),
     )
     until = forms.DateTimeField(
-        label=_("To"),
+        label=_("Until when"),
         widget=forms.DateTimeInput(attrs={"type": "datetime-local", "step": "60"}, format="%Y-%m-%dT%H:%M"),
     )
 
@@ -390,6 +390,12 @@ def _story(webhook: Webhook) -> SafeString:
             _("Since {time} nothing is told. Events are kept for {days} days and can be replayed."),
             time=moments.time_tag(webhook.disabled_at, style="full"),
             days=webhook.tenant.log_retention_days,
+        )
+    if webhook.failing_since is not None and webhook.resting_until is not None:
+        return words.fill(
+            _("No good answer since {time}. Events wait, and the next try is at {next}."),
+            time=moments.time_tag(webhook.failing_since, style="full"),
+            next=moments.time_tag(webhook.resting_until),
         )
     if webhook.failing_since is not None:
         return words.fill(

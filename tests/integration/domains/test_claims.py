@@ -13,7 +13,7 @@ from accounts.models import AuditEntry, Tenant
 from accounts.refusals import NotFound, Refused
 from delivery import domains
 from delivery.domain_checks import Finding
-from delivery.models import DomainState, Message, Recipient, SendingDomain
+from delivery.models import DomainState, Message, Recipient, SendingDomain, TenantEvent
 from tests.support.dns_server import Behaviour, FakeDns
 from tests.support.journeys import Fate, write_message
 
@@ -439,3 +439,17 @@ def test_the_services_own_domains_belong_to_the_system_tenant(db: None, operator
         ("onboarding.relay.test", "verified"),
         ("system.relay.test", "verified"),
     ]
+
+
+def test_a_proof_that_goes_missing_is_told_at_once_and_once(acme: Tenant, alice: Actor, name_server: FakeDns) -> None:
+    domain = _proved(acme, name_server, alice)
+    _withdraw(name_server, domain)
+    now = timezone.now()
+
+    for hours in (0, 1):
+        domains.check_domain(domain, now=now + timedelta(hours=hours))
+
+    event = TenantEvent.objects.of(acme).get(kind="domain.failing")
+    assert event.subject_id == domain.id
+    assert event.data["name"] == "acme.example"
+    assert event.data["failing_since"] == now.isoformat()
