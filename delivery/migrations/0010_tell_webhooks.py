@@ -71,8 +71,8 @@ ALTER TABLE delivery_webhook SET (fillfactor = 50, autovacuum_vacuum_scale_facto
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0002_suppressed_at_rcpt"),
-        ("delivery", "0006_what_comes_back"),
+        ("accounts", "0003_quiet_hours"),
+        ("delivery", "0007_standby_pools"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
