@@ -6,7 +6,6 @@ A change takes the webhook out of its caller's hands, so that the next call is m
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -53,7 +52,7 @@ _OUT_OF_HANDS: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """``secret`` is to be shown once."""
+    """``secret`` is to be shown once: what a receiver needs to check signatures."""
 
     webhook: Webhook
     secret: str
@@ -72,12 +71,12 @@ def add_webhook(
     """Raises Refused. Looks the URL's host up, which takes as long as the DNS takes; not for use inside an event loop."""
     chosen = {
         "url": checked_url(url),
-        "events": _checked_events(events),
-        "format": _checked_format(form),
+        "events": _checked_events(events, _checked_format(form)),
+        "format": form,
         "most_in_a_call": _checked_most(most_in_a_call),
         "name": name.strip()[:120],
     }
-    key, secret = uuid7(), FORMATS[form].new_secret(os.urandom(webhooks.SECRET_OCTETS))
+    key, secret = uuid7(), FORMATS[form].new_secret()
     with transaction.atomic():
         Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)  # counted one at a time
         if Webhook.objects.of(tenant).exclude(state=WebhookState.REMOVED).count() >= MOST_OF_A_TENANT:
@@ -88,7 +87,7 @@ def add_webhook(
             id=key, tenant=tenant, sealed_secret=_sealed(secret, key), created_by=actor.user, **chosen
         )
         _record(webhook, actor, "webhook.add", after=chosen)
-    return Made(webhook, secret)
+    return Made(webhook, FORMATS[form].shown(secret))
 
 
 def update_webhook(
@@ -105,7 +104,7 @@ def update_webhook(
     if url is not None and url.strip() != webhook.url:
         wanted["url"] = checked_url(url)
     if events is not None:
-        wanted["events"] = _checked_events(events)
+        wanted["events"] = _checked_events(events, webhook.format)
     if name is not None:
         wanted["name"] = name.strip()[:120]
     if most_in_a_call is not None:
@@ -122,7 +121,7 @@ def update_webhook(
 
 def rotate_secret(webhook: Webhook, *, actor: Actor, overlap: timedelta = OVERLAP) -> str:
     """A new secret; calls are signed with the old one too, for ``overlap``. Raises Refused."""
-    secret = FORMATS[webhook.format].new_secret(os.urandom(webhooks.SECRET_OCTETS))
+    secret = FORMATS[webhook.format].new_secret()
     keeps = overlap > timedelta(0)
     with transaction.atomic():
         row = _locked(webhook)
@@ -136,7 +135,7 @@ def rotate_secret(webhook: Webhook, *, actor: Actor, overlap: timedelta = OVERLA
         )
         _record(row, actor, "webhook.rotate", after={"former_secret_until": until})
     _again(webhook)
-    return secret
+    return FORMATS[webhook.format].shown(secret)
 
 
 def disable_webhook(webhook: Webhook, *, actor: Actor) -> Webhook:
@@ -298,10 +297,17 @@ def _unusable(reason: str) -> Refused:
     return Refused(sentence, reason=f"url_{reason}", field="url")
 
 
-def _checked_events(events: Sequence[str]) -> list[str]:
+def _checked_events(events: Sequence[str], form: str) -> list[str]:
     unknown = [kind for kind in events if kind not in EVENT_TYPES]
     if unknown:
         raise Refused(_("There is no event %(name)s.") % {"name": unknown[0]}, reason="event_unknown", field="events")
+    untold = [kind for kind in events if kind not in FORMATS[form].events]
+    if untold:
+        raise Refused(
+            _("The format %(format)s has no event %(name)s.") % {"format": form, "name": untold[0]},
+            reason="event_not_in_format",
+            field="events",
+        )
     if not events:
         raise Refused(_("Choose at least one event."), reason="events_missing", field="events")
     return [kind for kind in EVENT_TYPES if kind in set(events)]

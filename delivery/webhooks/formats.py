@@ -5,81 +5,33 @@ What a format writes must be the same at every call of an event: receivers recog
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
-from uuid import UUID
+from typing import Any
 
 import msgspec
 
 from delivery.core import webhooks
+from delivery.core.states import EVENT_TYPES
 from delivery.models import WebhookFormat
+from delivery.webhooks.postal import Postal
+from delivery.webhooks.told import Format, Request, Told
 
 _JSON = msgspec.json.Encoder()
-
-
-@dataclass(frozen=True, slots=True)
-class ToldMessage:
-    """What is told of the message an event is about."""
-
-    id: UUID
-    header_message_id: str
-    author: str
-    subject: str
-    stream: str | None
-    credential_id: UUID | None
-    tags: Sequence[str]
-    metadata: Mapping[str, Any]
-    is_test: bool
-    accepted_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """An event with everything a format may want to say of it.
-
-    ``recipient`` and ``message`` are None for a tenant's events, and for mail whose history is not kept any more.
-    """
-
-    id: UUID
-    kind: str
-    occurred_at: datetime
-    tenant_id: UUID
-    tenant_slug: str
-    subject_id: UUID
-    data: Mapping[str, Any]
-    message_id: UUID | None = None
-    message: ToldMessage | None = None
-    recipient: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """``id`` is the same whenever the same events are told."""
-
-    id: str
-    body: bytes
-    headers: dict[str, str]
-
-
-class Format(Protocol):
-    can_batch: bool
-
-    def new_secret(self, octets: bytes) -> str: ...
-
-    def request(self, events: Sequence[Told], *, secrets: Sequence[str], now: datetime) -> Request:
-        """``secrets``: the current one first, then the former one while it is good."""
-        ...
 
 
 class Standard:
     """Standard Webhooks: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md"""
 
     can_batch = True
+    events = EVENT_TYPES
 
-    def new_secret(self, octets: bytes) -> str:
-        return webhooks.secret_from(octets)
+    def new_secret(self) -> str:
+        return webhooks.secret_from(os.urandom(webhooks.SECRET_OCTETS))
+
+    def shown(self, secret: str) -> str:
+        return secret
 
     def request(self, events: Sequence[Told], *, secrets: Sequence[str], now: datetime) -> Request:
         documents = [document_of(event) for event in events]
@@ -133,4 +85,4 @@ def moment_of(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-FORMATS: dict[str, Format] = {WebhookFormat.STANDARD: Standard()}
+FORMATS: dict[str, Format] = {WebhookFormat.STANDARD: Standard(), WebhookFormat.POSTAL: Postal()}

@@ -21,7 +21,7 @@ from accounts.identifiers import uuid7
 from delivery.models import WebhookState
 from delivery.models.webhook import DisabledReason
 from delivery.webhooks.calling import Answer
-from delivery.webhooks.formats import Request, Told, ToldMessage
+from delivery.webhooks.told import Request, Told, ToldMessage
 
 Connection = psycopg.AsyncConnection[Any]
 

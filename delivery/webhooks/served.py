@@ -26,8 +26,9 @@ from delivery.models import Webhook, WebhookState
 from delivery.models.webhook import DisabledReason
 from delivery.webhooks import outbox
 from delivery.webhooks.calling import Answer
-from delivery.webhooks.formats import FORMATS, Format, Told
+from delivery.webhooks.formats import FORMATS
 from delivery.webhooks.outbox import Called, EventRow, Standing, Waiting, WebhookRow
+from delivery.webhooks.told import Format, Told
 
 if TYPE_CHECKING:
     from delivery.webhooks.caller import Caller

@@ -14,9 +14,10 @@ from accounts.audit import Actor
 from accounts.models import Tenant
 from accounts.refusals import Refused
 from delivery.core.states import EVENT_TYPES
-from delivery.models import Webhook, WebhookCall
+from delivery.models import Webhook, WebhookCall, WebhookFormat
 from delivery.models.webhook import MOST_IN_A_CALL
 from delivery.webhooks import endpoints, log, replay
+from delivery.webhooks.formats import FORMATS
 from delivery.webhooks.log import CallFilter
 from relayweb.commandline import output
 from relayweb.commandline.verbs import IDENTIFIER, MOMENT, Noun, tenant_option
@@ -46,12 +47,20 @@ def command() -> None:
 @events_option
 @click.option("--name", default="", help="For people.")
 @most_option
-def add(tenant: str, url: str, events: tuple[str, ...], name: str, most_in_a_call: int | None) -> None:
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice([form.value for form in WebhookFormat]),
+    default="standard",
+    help="postal: for Postal's receivers.",
+)
+def add(tenant: str, url: str, events: tuple[str, ...], name: str, most_in_a_call: int | None, form: str) -> None:
     """Call a URL when events happen; all events unless some are chosen. The secret is shown this once."""
     made = endpoints.add_webhook(
         tenants.find_tenant(tenant),
         url=url,
-        events=events or EVENT_TYPES,
+        events=events or FORMATS[form].events,
+        form=form,
         name=name,
         most_in_a_call=most_in_a_call or 1,
         actor=Actor.command_line(),

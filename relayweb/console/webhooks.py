@@ -23,11 +23,13 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts.models import Role, Tenant
 from accounts.refusals import NotFound, Refused
 from delivery.core.states import EVENT_TYPES, EventKind, TenantEventKind
-from delivery.models import Webhook, WebhookCall, WebhookOutcome, WebhookState
+from delivery.core.webhooks import secret_from
+from delivery.models import Webhook, WebhookCall, WebhookFormat, WebhookOutcome, WebhookState
 from delivery.models.webhook import MOST_IN_A_CALL, DisabledReason
 from delivery.webhooks import endpoints, log, replay
-from delivery.webhooks.formats import FORMATS, Told, ToldMessage
+from delivery.webhooks.formats import FORMATS
 from delivery.webhooks.log import Backlog
+from delivery.webhooks.told import Told, ToldMessage
 from relayweb.console import moments, once, words
 from relayweb.console.access import Seat, tenant_page
 from relayweb.console.forms import ConsoleForm, tell, tell_refusal
@@ -62,6 +64,12 @@ class WebhookForm(ConsoleForm):
         choices=[(kind, kind) for kind in EVENT_TYPES],
         widget=forms.CheckboxSelectMultiple,
         error_messages={"required": _("Choose at least one event.")},
+    )
+    format = forms.ChoiceField(
+        label=_("Format"),
+        choices=list(words.WEBHOOK_FORMATS.items()),
+        initial=WebhookFormat.STANDARD,
+        help_text=_("Postal has only some events of mail, and no batches. It cannot be changed later."),
     )
     most_in_a_call = forms.IntegerField(
         label=_("Events in a call, at most"),
@@ -151,6 +159,7 @@ def add(request: HttpRequest, seat: Seat) -> HttpResponse:
                 url=given["url"],
                 events=given["events"],
                 name=given["name"],
+                form=given["format"],
                 most_in_a_call=given["most_in_a_call"],
                 actor=seat.actor,
             )
@@ -168,6 +177,7 @@ def edit(request: HttpRequest, seat: Seat, webhook_id: UUID) -> HttpResponse:
     webhook = found(seat, webhook_id)
     present = {name: getattr(webhook, name) for name in ("url", "name", "events", "most_in_a_call")}
     form = WebhookForm(request.POST or None, initial=present)
+    del form.fields["format"]
     if request.method == "POST" and form.is_valid():
         try:
             endpoints.update_webhook(webhook, actor=seat.actor, **form.cleaned_data)
@@ -190,7 +200,14 @@ def secret_page(request: HttpRequest, seat: Seat, webhook_id: UUID) -> HttpRespo
         tell_refusal(request, Refused(gettext("The secret was shown once and cannot be shown again."), reason="shown"))
         return redirect("webhook", slug=seat.tenant.slug, webhook_id=webhook_id)
     return render(
-        request, "console/webhooks/secret.html", {"section": "webhooks", "webhook": webhook, "secret": secret}
+        request,
+        "console/webhooks/secret.html",
+        {
+            "section": "webhooks",
+            "webhook": webhook,
+            "secret": secret,
+            "is_public_key": webhook.format == WebhookFormat.POSTAL,
+        },
     )
 
 
@@ -372,6 +389,7 @@ def _page_context(request: HttpRequest, seat: Seat, webhook: Webhook) -> dict[st
         "webhook": webhook,
         "line": line,
         "events": [words.event_words(kind) for kind in webhook.events],
+        "format": words.WEBHOOK_FORMATS[WebhookFormat(webhook.format)],
         "calls": [call_line(call) for call in calls],
         "test_id": test_id,
         "test_call": call_line(test_call) if test_call is not None else None,
@@ -450,7 +468,7 @@ def _example(tenant: Tenant) -> tuple[dict[str, str], str]:
         recipient="someone@example.net",
     )
     format_ = FORMATS["standard"]
-    request = format_.request([event], secrets=[format_.new_secret(bytes(32))], now=at)
+    request = format_.request([event], secrets=[secret_from(bytes(32))], now=at)
     return request.headers, msgspec.json.format(request.body, indent=2).decode()
 
 

@@ -24,7 +24,7 @@ from delivery.core.classification import Action, ReplyClass, Scope
 from delivery.core.reply import Origin, Phase
 from delivery.core.states import EventKind, RecipientState, TenantEventKind
 from delivery.domain_checks import Finding, Level
-from delivery.models import DomainState, WebhookOutcome
+from delivery.models import DomainState, WebhookFormat, WebhookOutcome
 
 Text = str | Promise
 
@@ -698,6 +698,10 @@ TENANT_EVENTS: dict[TenantEventKind, Text] = {
     TenantEventKind.CREDENTIAL_REVOKED: _("A credential was revoked"),
     TenantEventKind.TENANT_PAUSED: _("The tenant was paused"),
     TenantEventKind.TENANT_RESUMED: _("The tenant was resumed"),
+}
+WEBHOOK_FORMATS: dict[WebhookFormat, Text] = {
+    WebhookFormat.STANDARD: "Standard Webhooks",
+    WebhookFormat.POSTAL: "Postal",
 }
 WEBHOOK_MARKS: dict[str, Mark] = {
     "active": Mark(_("Active"), "", tone="ok", icon="circle-check"),

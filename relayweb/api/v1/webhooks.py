@@ -29,6 +29,7 @@ ToldType = StrEnum("ToldType", {kind: kind for kind in (*EVENT_TYPES, vocabulary
 
 class WebhookFormatName(StrEnum):
     STANDARD = "standard"
+    POSTAL = "postal"
 
 
 class WebhookStateName(StrEnum):
@@ -59,7 +60,7 @@ class WebhookShape(Shape, frozen=True):
 
 
 class WebhookWithSecret(WebhookShape, frozen=True):
-    secret: Annotated[str, msgspec.Meta(description="shown this once")]
+    secret: Annotated[str, msgspec.Meta(description="shown this once; of the format postal the public key")]
 
 
 class WebhookListShape(Shape, frozen=True):

@@ -22,7 +22,14 @@ URL = "http://127.0.0.1:9/hooks"
 
 
 def _add(client: Client, **fields: object) -> Client:
-    given = {"url": URL, "name": "orders", "events": ["delivered", "bounced"], "most_in_a_call": "1", **fields}
+    given = {
+        "url": URL,
+        "name": "orders",
+        "events": ["delivered", "bounced"],
+        "format": "standard",
+        "most_in_a_call": "1",
+        **fields,
+    }
     return client.post(f"{LIST}add/", given)  # type: ignore[return-value]
 
 
@@ -70,6 +77,16 @@ def test_a_url_that_is_not_called_is_refused_at_its_field(cast: Cast, alice: Cli
     assert sentence in page
     assert 'value="orders"' in page  # nothing is lost
     assert not Webhook.objects.exists()
+
+
+def test_a_webhook_in_postals_format_shows_its_public_key(cast: Cast, alice: Client) -> None:
+    refused = _add(alice, format="postal", events=["delivered", "credential.created"]).content.decode()  # type: ignore[attr-defined]
+    answer = _add(alice, format="postal", events=["delivered", "bounced"])
+
+    page = alice.get(answer["Location"]).content.decode()  # type: ignore[index]
+    assert "has no event credential.created" in refused
+    assert "ANYMAIL_POSTAL_WEBHOOK_KEY" in page and "MIIB" in page
+    assert Webhook.objects.get().format == "postal"
 
 
 def test_without_events_nothing_is_added(cast: Cast, alice: Client) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64decode
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.hashes import SHA1, SHA256
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 from standardwebhooks import Webhook as Verifier
 
 from accounts import credentials, tenants
@@ -326,6 +331,33 @@ async def test_a_test_call_is_made_once_also_to_a_disabled_webhook(world: World)
         Verifier(secret).verify(receiver.calls[0].body, receiver.calls[0].headers)
         await room.until("SELECT test_id IS NULL FROM delivery_webhook")
         assert await room.value("SELECT state FROM delivery_webhook") == "disabled"
+
+
+async def test_postals_receivers_are_called_as_postal_calls_them(world: World):
+    async with Room(world) as room, Receiver() as receiver, calling():
+        _, public_key = await add(
+            room, receiver.url(), events=["delivered", "bounced", "returned"], form="postal", most_in_a_call=10
+        )
+        message_id = await room.send("someone@far.test")
+        recipient = await _recipient_of(room, message_id)
+
+        await happen(room, recipient, "delivered", reply="250 2.0.0 ok", host="mx.far.test")
+        await happen(room, recipient, "returned", reply="550 5.1.1 gone", **{"class": "bad_mailbox"})
+        await receiver.until(lambda: len(receiver.calls) == 2)
+
+        sent, bounced = receiver.calls
+        assert sent.document["event"] == "MessageSent"
+        assert sent.document["payload"]["status"] == "Sent"
+        assert sent.document["payload"]["output"] == "250 2.0.0 ok"
+        assert sent.document["payload"]["message"]["id"] == str(recipient)
+        assert sent.document["payload"]["message"]["to"] == "someone@far.test"
+        assert bounced.document["event"] == "MessageBounced"
+        assert bounced.document["payload"]["original_message"]["id"] == str(recipient)
+        key = load_der_public_key(b64decode(public_key))
+        assert isinstance(key, RSAPublicKey)
+        for call in receiver.calls:
+            key.verify(b64decode(call.headers["x-postal-signature"]), call.body, PKCS1v15(), SHA1())
+            key.verify(b64decode(call.headers["x-postal-signature-256"]), call.body, PKCS1v15(), SHA256())
 
 
 async def test_a_rotated_secret_signs_beside_the_new_one_for_a_while(world: World):
