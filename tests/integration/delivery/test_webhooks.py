@@ -129,7 +129,11 @@ async def test_another_tenants_events_are_not_told(world: World):
 # ---------------------------------------------------------------- order and trying again
 
 
-async def test_a_failing_event_holds_later_ones_of_its_recipient_and_nobody_elses(world: World):
+@pytest.mark.parametrize("is_written", [False, True], ids=["under way", "written down"])
+async def test_a_failing_event_holds_later_ones_of_its_recipient_and_nobody_elses(
+    world: World, settings: Any, is_written: bool
+):
+    settings.WEBHOOK_RETRY_SCHEDULE = "2,2"
     async with Room(world) as room, Receiver() as receiver, calling():
         receiver.answers["/"] = in_turn(status(500), OK)
         await add(room, receiver.url("/"), events=["deferred", "delivered"])
@@ -138,6 +142,8 @@ async def test_a_failing_event_holds_later_ones_of_its_recipient_and_nobody_else
 
         await happen(room, first, "deferred")
         await receiver.until(lambda: len(receiver.calls) == 1)
+        if is_written:
+            await room.until("SELECT calls = 1 FROM delivery_webhookevent")
         await happen(room, first, "delivered")
         await happen(room, other, "delivered")
         await receiver.until(lambda: len(receiver.calls) == 4)
