@@ -72,7 +72,7 @@ ALTER TABLE delivery_webhook SET (fillfactor = 50, autovacuum_vacuum_scale_facto
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0003_quiet_hours"),
-        ("delivery", "0007_standby_pools"),
+        ("delivery", "0020_let_a_mail_ask_for_tls"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
