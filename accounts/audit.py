@@ -14,7 +14,12 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
+from django.dispatch import Signal
+
 from accounts.models import AuditEntry, Tenant, User
+
+# Sent with `entry`, in the transaction of the change: for layers above, which this one does not know.
+recorded = Signal()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ def record(
     reason: str = "",
 ) -> AuditEntry:
     """``action`` reads noun.verb. ``before`` and ``after`` hold only what changed."""
-    return AuditEntry.objects.create(
+    entry = AuditEntry.objects.create(
         tenant=tenant,
         actor=actor.user,
         actor_name=actor.name[:254],
@@ -73,6 +78,8 @@ def record(
         reason=reason[:500],
         peer_address=actor.peer_address,
     )
+    recorded.send(AuditEntry, entry=entry)
+    return entry
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

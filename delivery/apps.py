@@ -7,6 +7,8 @@ class DeliveryConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from delivery import foundation
+        from accounts import audit
+        from delivery import foundation, tenant_events
 
+        audit.recorded.connect(tenant_events.follow_audit, dispatch_uid="delivery.tenant_events")
         post_migrate.connect(foundation.lay, sender=self, dispatch_uid="delivery.foundation")

@@ -29,8 +29,9 @@ from accounts.audit import Actor
 from accounts.identifiers import uuid7
 from accounts.models import Tenant
 from accounts.refusals import NotFound, Refused
-from delivery import domain_checks
+from delivery import domain_checks, tenant_events
 from delivery.core.mailbox import MailboxSyntaxError, parse_domain
+from delivery.core.states import TenantEventKind
 from delivery.dns import Resolver
 from delivery.domain_checks import Finding, Observation, Proof, RecordCheck, Wanted, WantedKey, wanted_records
 from delivery.domain_names import checked_name, registered_domain
@@ -458,11 +459,28 @@ def apply_observation(
         )  # fmt: skip
         if row.state == DomainState.VERIFIED:
             _choose_signing_key(row, seen=observation.seen_selectors, now=moment)
+        if row.failing_since is not None and before.failing_since is None:
+            _tell_failing(row)
         if row.state != before.state:
             verb = "domain.verify" if row.state == DomainState.VERIFIED else "domain.lapse"
             _record_state(row, by, verb, before=before.state, after=row.state)
     _hold_or_release(row)
     return row
+
+
+def _tell_failing(domain: SendingDomain) -> None:
+    """Said at the first look that misses the proof, long before the domain lapses and its mail is held."""
+    assert domain.failing_since is not None
+    tenant_events.tell(
+        domain.tenant_id,
+        TenantEventKind.DOMAIN_FAILING,
+        subject_id=domain.id,
+        data={
+            "name": domain.name,
+            "failing_since": domain.failing_since.isoformat(),
+            "lapses_at": (domain.failing_since + LAPSE_PERIODS * _recheck_period()).isoformat(),
+        },
+    )
 
 
 def _hold_or_release(domain: SendingDomain) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from accounts import audit, sealing
 from accounts.audit import Actor
-from delivery.models import DkimKey, Route
+from delivery.models import DkimKey, Route, Webhook
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class Resealed:
     current_key: str
     dkim_keys: int
     route_passwords: int
+    webhook_secrets: int
 
 
 def reseal_all(*, actor: Actor) -> Resealed:
@@ -27,17 +28,23 @@ def reseal_all(*, actor: Actor) -> Resealed:
         current_key=sealing.current_key_id(),
         dkim_keys=_reseal(DkimKey.objects.order_by("id"), "sealed_private_key"),
         route_passwords=_reseal(Route.objects.exclude(sealed_password=None).order_by("id"), "sealed_password"),
+        webhook_secrets=_reseal(Webhook.objects.order_by("id"), "sealed_secret")
+        + _reseal(Webhook.objects.exclude(sealed_former_secret=None).order_by("id"), "sealed_former_secret"),
     )
     audit.record(
         actor,
         "key.rotate",
         object_name=resealed.current_key,
-        after={"dkim_keys": resealed.dkim_keys, "route_passwords": resealed.route_passwords},
+        after={
+            "dkim_keys": resealed.dkim_keys,
+            "route_passwords": resealed.route_passwords,
+            "webhook_secrets": resealed.webhook_secrets,
+        },
     )
     return resealed
 
 
-def _reseal(rows: Iterable[DkimKey | Route], field: str) -> int:
+def _reseal(rows: Iterable[DkimKey | Route | Webhook], field: str) -> int:
     current = sealing.current_key_id().encode() + b"\0"
     count = 0
     for row in rows:

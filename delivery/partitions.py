@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from accounts.identifiers import first_of
 
 AHEAD = timedelta(days=8)
-RANGED = ("delivery_message", "delivery_recipient", "delivery_attempt", "delivery_event")
+RANGED = ("delivery_message", "delivery_recipient", "delivery_attempt", "delivery_event", "delivery_webhookcall")
 CONTENT = "delivery_content"
 RETENTION_DAYS = (1, 7, 30, 90)  # classes of content; a tenant chooses one
 
@@ -46,6 +46,22 @@ def strays() -> dict[str, int]:
             cursor.execute(f'SELECT count(*) FROM (SELECT 1 FROM "{table}_default" LIMIT 1000) AS strays')
             found[table] = cursor.fetchone()[0]
     return found
+
+
+def drop_days_before(table: str, moment: datetime) -> list[str]:
+    """Drop the partitions of ``table`` whose day ended before ``moment``; returns their names."""
+    last = f"{table}_p{moment - timedelta(days=1):%Y%m%d}"
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
+        cursor.execute(
+            "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+            " WHERE i.inhparent = %s::regclass AND c.relname LIKE %s AND c.relname <= %s ORDER BY 1",
+            [table, f"{table}_p%", last],
+        )
+        names = [name for (name,) in cursor.fetchall()]
+        for name in names:
+            cursor.execute(f'DROP TABLE "{name}"')
+    return names
 
 
 def _wanted(days: list[datetime]) -> Iterator[tuple[str, str]]:

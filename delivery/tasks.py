@@ -68,6 +68,32 @@ def forget_idempotency_keys() -> None:
         log.info("idempotency_keys_forgotten", count=forgotten)
 
 
+@shared_task(name="delivery.webhooks.look", ignore_result=True)
+def look_for_events() -> None:
+    """There may be something to tell: the caller of this worker looks."""
+    from delivery.webhooks import bootstep
+
+    bootstep.ring()
+
+
+@shared_task(name="delivery.webhooks.send_notices", ignore_result=True)
+def send_webhook_notices() -> None:
+    """Tell the owners of webhooks that were disabled without them."""
+    from delivery.webhooks import notices
+
+    if sent := notices.send_due():
+        log.info("webhook_notices_sent", count=sent)
+
+
+@shared_task(name="delivery.webhooks.forget", ignore_result=True)
+def forget_webhook_calls() -> None:
+    """Old days of the log of calls, events that nobody can be told any more, webhooks removed long ago."""
+    from delivery.webhooks import forgetting
+
+    if forgotten := forgetting.forget_old():
+        log.info("webhook_calls_forgotten", **forgotten)
+
+
 @shared_task(name="delivery.reports.read", ignore_result=True)
 def read_reports() -> None:
     """Read what came back, and act on it."""

@@ -123,6 +123,12 @@ def _engine_step() -> type[bootsteps.StartStopStep]:
     return EngineStep
 
 
+def _caller_step() -> type[bootsteps.StartStopStep]:
+    from delivery.webhooks.bootstep import CallerStep
+
+    return CallerStep
+
+
 @task_prerun.connect
 @task_postrun.connect
 def drop_dead_connections(**_signal: Any) -> None:
@@ -131,9 +137,11 @@ def drop_dead_connections(**_signal: Any) -> None:
 
 
 # Beat only sends names; publishers in other parts have Django set up already.
-if settings.PART in {"worker", "housekeeping"}:
+if settings.PART in {"worker", "webhooks", "housekeeping"}:
     django.setup()
     app.autodiscover_tasks(["delivery"], force=True)
 app.steps["worker"].add(SayThatWeAreUp)
 if settings.PART == "worker":
     app.steps["worker"].add(_engine_step())
+elif settings.PART == "webhooks":
+    app.steps["worker"].add(_caller_step())

@@ -23,5 +23,8 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "strikes are judged": {"task": "delivery.judge_strikes", "schedule": MINUTE},
     "old suppressions are forgotten": {"task": "delivery.forget_suppressions", "schedule": HOUR},
     "idempotency keys are forgotten": {"task": "delivery.forget_idempotency_keys", "schedule": 10 * MINUTE},
+    "callers of webhooks look": {"task": "delivery.webhooks.look", "schedule": 30.0, "options": {"expires": 30}},
+    "owners of disabled webhooks are told": {"task": "delivery.webhooks.send_notices", "schedule": MINUTE},
+    "old calls of webhooks are forgotten": {"task": "delivery.webhooks.forget", "schedule": HOUR},
     "partitions are made ahead": {"task": "delivery.make_partitions", "schedule": HOUR},
 }

@@ -18,7 +18,7 @@ from relayweb import env
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 # ---------------------------------------------------------------- which process, which profile
-PART = env.choice("PART", ("web", "gate", "worker", "housekeeping", "beat", "command"), "command")
+PART = env.choice("PART", ("web", "gate", "worker", "webhooks", "housekeeping", "beat", "command"), "command")
 PROFILE = env.choice("PROFILE", ("development", "production"), "production")
 DEVELOPMENT = PROFILE == "development"
 TEST_PROFILE = env.flag("TEST_PROFILE", False)
@@ -148,14 +148,32 @@ if DNS_VALIDATES and DNS is not None and not env.is_loopback(DNS):
 MTA_STS = env.flag("MTA_STS", True)
 DANE = env.choice("DANE", ("auto", "off"), "auto")  # auto: where answers of the DNS are validated
 
+# ---------------------------------------------------------------- webhooks
+WEBHOOK_RETRY_SCHEDULE = env.text("WEBHOOK_RETRY_SCHEDULE", "5s,30s,2m,10m,30m,1h,2h,4h,8h,12h")
+WEBHOOK_TIMEOUT_SECONDS = env.seconds("WEBHOOK_TIMEOUT_SECONDS", 30, minimum=0.1)
+WEBHOOK_DISABLE_AFTER_SECONDS = env.seconds("WEBHOOK_DISABLE_AFTER_SECONDS", 432_000, minimum=1)
+WEBHOOK_CALLS_AT_ONCE = env.integer("WEBHOOK_CALLS_AT_ONCE", 32, minimum=1, maximum=256)
+WEBHOOK_CALLS_AT_ONCE_PER_TENANT = env.integer("WEBHOOK_CALLS_AT_ONCE_PER_TENANT", 64, minimum=1, maximum=1024)
+WEBHOOK_LOG_DAYS = env.integer("WEBHOOK_LOG_DAYS", 7, minimum=1, maximum=90)
+WEBHOOK_DEAD_DAYS = env.integer("WEBHOOK_DEAD_DAYS", 30, minimum=1, maximum=365)
+
 # Knobs that would be dangerous on a real relay work only where the test profile is switched on; readiness shows it.
 OUTBOUND_PORT = env.integer("OUTBOUND_PORT", 25, minimum=1, maximum=65535) if TEST_PROFILE else 25
 ALLOW_DESTINATIONS = env.networks("ALLOW_DESTINATIONS") if TEST_PROFILE else []
+# Of webhooks, beside those: a receiver on the developer's own machine. Where any is named, so is any port.
+WEBHOOK_DESTINATIONS = ALLOW_DESTINATIONS + (env.networks("WEBHOOK_DESTINATIONS") if TEST_PROFILE else [])
 CA_FILE = env.text("CA_FILE", "") if TEST_PROFILE else ""
 MTA_STS_PORT = env.integer("MTA_STS_PORT", 443, minimum=1, maximum=65535) if TEST_PROFILE else 443
 DNS_TRUST_AD = env.flag("DNS_TRUST_AD", False) if TEST_PROFILE else False
 if not TEST_PROFILE:
-    for _name in ("OUTBOUND_PORT", "ALLOW_DESTINATIONS", "CA_FILE", "MTA_STS_PORT", "DNS_TRUST_AD"):
+    for _name in (
+        "OUTBOUND_PORT",
+        "ALLOW_DESTINATIONS",
+        "WEBHOOK_DESTINATIONS",
+        "CA_FILE",
+        "MTA_STS_PORT",
+        "DNS_TRUST_AD",
+    ):
         if os.environ.get(f"RELAY_{_name}"):
             raise env.ConfigurationError(f"RELAY_{_name} works only with RELAY_TEST_PROFILE=1")
 
@@ -168,7 +186,7 @@ INSTALLED_APPS = [
     "delivery",
     "smtpgate",
 ]
-if PART not in {"gate", "worker"}:
+if PART not in {"gate", "worker", "webhooks"}:
     INSTALLED_APPS += [
         "django.contrib.sessions",
         "django.contrib.messages",

@@ -21,6 +21,8 @@ from relayweb.console import (
     tenants,
     unsubscribes,
     unsubscribing,
+    webhook_calls,
+    webhooks,
 )
 from relayweb.console.admin import health, rules
 
@@ -70,6 +72,21 @@ tenant_pages: list[URLPattern | URLResolver] = [
     path("unsubscribes/export/", unsubscribes.export, name="unsubscribes-export"),
     path("dmarc/", dmarc.domain_list, name="dmarc"),
     path("dmarc/<str:name>/", dmarc.domain_page, name="dmarc-domain"),
+    path("webhooks/", webhooks.webhook_list, name="webhooks"),
+    path("webhooks/add/", webhooks.add, name="webhook-add"),
+    path("webhooks/removed/<uuid:webhook_id>/restore/", webhooks.restore, name="webhook-restore"),
+    path("webhooks/<uuid:webhook_id>/", webhooks.page, name="webhook"),
+    path("webhooks/<uuid:webhook_id>/live/", webhooks.live, name="webhook-live"),
+    path("webhooks/<uuid:webhook_id>/edit/", webhooks.edit, name="webhook-edit"),
+    path("webhooks/<uuid:webhook_id>/secret/", webhooks.secret_page, name="webhook-secret"),
+    path("webhooks/<uuid:webhook_id>/rotate/", webhooks.rotate, name="webhook-rotate"),
+    path("webhooks/<uuid:webhook_id>/test/", webhooks.test, name="webhook-test"),
+    path("webhooks/<uuid:webhook_id>/switch/", webhooks.switch, name="webhook-switch"),
+    path("webhooks/<uuid:webhook_id>/remove/", webhooks.remove, name="webhook-remove"),
+    path("webhooks/<uuid:webhook_id>/replay/", webhooks.replay_page, name="webhook-replay"),
+    path("webhooks/<uuid:webhook_id>/calls/", webhook_calls.calls, name="webhook-calls"),
+    path("webhooks/<uuid:webhook_id>/calls/<uuid:call_id>/", webhook_calls.call, name="webhook-call"),
+    path("webhooks/<uuid:webhook_id>/calls/<uuid:call_id>/replay/", webhook_calls.replay, name="webhook-call-replay"),
 ]
 
 operator_pages: list[URLPattern | URLResolver] = [

@@ -36,3 +36,17 @@ class EventKind(StrEnum):
     UNSUBSCRIBED = "unsubscribed"
     HELD = "held"
     CANCELLED = "cancelled"
+
+
+class TenantEventKind(StrEnum):
+    """What happens to a tenant rather than to a recipient."""
+
+    DOMAIN_FAILING = "domain.failing"
+    CREDENTIAL_CREATED = "credential.created"
+    CREDENTIAL_REVOKED = "credential.revoked"
+    TENANT_PAUSED = "tenant.paused"
+    TENANT_RESUMED = "tenant.resumed"
+
+
+# The one vocabulary of console, API and webhooks.
+EVENT_TYPES: tuple[str, ...] = (*(kind.value for kind in EventKind), *(kind.value for kind in TenantEventKind))

@@ -104,7 +104,9 @@ def owner_of(path_id: int, slots: Iterable[str]) -> str | None:
     )
 
 
-async def beat(connection: Connection, me: WorkerIdentity, *, is_draining: bool, figures: dict[str, Any]) -> None:
+async def beat(
+    connection: Connection, me: WorkerIdentity, *, is_draining: bool, figures: dict[str, Any], part: str = "worker"
+) -> None:
     """Tell the others that this worker lives, and what it is doing."""
     await connection.execute(
         """INSERT INTO delivery_node (name, is_draining, created_at) VALUES (%s, false, now()) ON CONFLICT DO NOTHING""",
@@ -113,7 +115,7 @@ async def beat(connection: Connection, me: WorkerIdentity, *, is_draining: bool,
     await connection.execute(
         """INSERT INTO delivery_worker (slot, incarnation, node_id, part, pid, version, started_at, heartbeat_at,
                                         is_draining, figures)
-           VALUES (%(slot)s, %(incarnation)s, %(node)s, 'worker', %(pid)s, %(version)s, now(), now(), %(draining)s, %(figures)s)
+           VALUES (%(slot)s, %(incarnation)s, %(node)s, %(part)s, %(pid)s, %(version)s, now(), now(), %(draining)s, %(figures)s)
            ON CONFLICT (slot) DO UPDATE SET heartbeat_at = now(), is_draining = EXCLUDED.is_draining,
                figures = EXCLUDED.figures, pid = EXCLUDED.pid, version = EXCLUDED.version, node_id = EXCLUDED.node_id,
                incarnation = EXCLUDED.incarnation, started_at = CASE
@@ -124,6 +126,7 @@ async def beat(connection: Connection, me: WorkerIdentity, *, is_draining: bool,
             "node": me.node,
             "pid": os.getpid(),
             "version": me.version,
+            "part": part,
             "draining": is_draining,
             "figures": Jsonb(figures),
         },

@@ -30,6 +30,15 @@ from delivery.models.suppression import (
     SuppressionScope,
 )
 from delivery.models.tls_policy import MtaStsPolicy
+from delivery.models.webhook import (
+    TenantEvent,
+    Webhook,
+    WebhookCall,
+    WebhookEvent,
+    WebhookFormat,
+    WebhookOutcome,
+    WebhookState,
+)
 
 __all__ = [
     "AggregateKind",
@@ -75,7 +84,14 @@ __all__ = [
     "SuppressionKind",
     "SuppressionReason",
     "SuppressionScope",
+    "TenantEvent",
     "TlsFailure",
     "UnmatchedReply",
+    "Webhook",
+    "WebhookCall",
+    "WebhookEvent",
+    "WebhookFormat",
+    "WebhookOutcome",
+    "WebhookState",
     "Worker",
 ]

@@ -19,7 +19,7 @@ def command() -> None:
 
 @command.command("rotate")
 def rotate() -> None:
-    """Seal every DKIM key and route password with the current key, the first of RELAY_ENCRYPTION_KEYS."""
+    """Seal every DKIM key, route password and webhook secret with the current key, the first of RELAY_ENCRYPTION_KEYS."""
     try:
         resealed = keys.reseal_all(actor=Actor.command_line())
     except SealingError as error:
@@ -29,5 +29,6 @@ def rotate() -> None:
             "current_key": resealed.current_key,
             "dkim_keys": resealed.dkim_keys,
             "route_passwords": resealed.route_passwords,
+            "webhook_secrets": resealed.webhook_secrets,
         }
     )

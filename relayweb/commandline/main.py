@@ -29,6 +29,7 @@ NOUNS = {
     "message": "Mail that was accepted, and what became of it",
     "queue": "What waits",
     "suppression": "Whom mail must not go to",
+    "webhook": "URLs that are told what becomes of mail",
     "report": "Mail that came back, understood",
     "reply": "What a reply of a receiving server means to us",
     "sandbox": "The small Internet on this machine",

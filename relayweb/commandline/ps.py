@@ -16,7 +16,7 @@ from relayweb.health import HEARTBEAT_SECONDS
 
 @click.command("ps", cls=Verb)
 def command() -> None:
-    """The delivery workers of all nodes, and whether each has been heard of lately."""
+    """The delivery workers and callers of webhooks of all nodes, and whether each has been heard of lately."""
     columns = ("slot", "node", "pid", "alive", "draining", "started_at", "heartbeat_at", "version")
     output.rows(map(_shape, history.workers()), columns, empty="No worker has ever been heard of.")
 

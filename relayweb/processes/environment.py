@@ -97,6 +97,7 @@ def _sandbox() -> dict[str, str]:
         "RELAY_DNS": dns,
         "RELAY_OUTBOUND_PORT": env.text("SANDBOX_SMTP_PORT", SANDBOX_DEFAULTS["RELAY_SANDBOX_SMTP_PORT"]),
         "RELAY_ALLOW_DESTINATIONS": "127.64.0.0/16",
+        "RELAY_WEBHOOK_DESTINATIONS": "127.0.0.0/8,::1/128",
     }
 
 

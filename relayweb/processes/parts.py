@@ -23,7 +23,8 @@ from relayweb.processes.state import ROOT, State
 # The order of stopping.
 GATE, WEB, WORKER, BEAT, SANDBOX, BROKER, DATABASE = range(7)
 
-HOUSEKEEPING_QUEUES = "housekeeping,webhooks,reports"
+HOUSEKEEPING_QUEUES = "housekeeping,reports"
+WEBHOOK_QUEUE = "webhooks"
 
 
 def _nothing() -> None:
@@ -183,6 +184,24 @@ def worker_parts(state: State, *, node: str, needs: tuple[str, ...]) -> list[Par
             environment={"RELAY_WORKER_SLOT": str(number)},
             needs=needs,
             stop_seconds=30.0,
+        )
+        for number in range(1, count + 1)
+    ]
+
+
+def webhook_parts(state: State, *, node: str, needs: tuple[str, ...]) -> list[Part]:
+    """Callers of webhooks, apart from everything else: their work is with endpoints that may be slow or dead."""
+    count = env.integer("WEBHOOK_PROCESSES", 1, minimum=1, maximum=64)
+    return [
+        _celery_part(
+            state,
+            name="webhooks" if count == 1 else f"webhooks-{number}",
+            part="webhooks",
+            arguments=("--concurrency", "2", "-Q", WEBHOOK_QUEUE, "-n", f"webhooks-{number}@{node}"),
+            environment={"RELAY_WORKER_SLOT": str(number)},
+            needs=needs,
+            stop_seconds=25.0,
+            is_awaited=False,
         )
         for number in range(1, count + 1)
     ]

@@ -104,6 +104,7 @@ def choose_parts(state: State, *, postgres: Postgres | None, broker: Broker | No
         *parts.worker_parts(state, node=node, needs=schema),
         *parts.gate_parts(needs=schema),
         *web,
+        *parts.webhook_parts(state, node=node, needs=later),
         parts.housekeeping_part(state, node=node, needs=later),
         parts.beat_part(state, needs=later),
     ]

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from accounts import people, sealing
 from delivery.core.unsubscribing import make_token, url_for
 from delivery.models import Recipient
 from tests.support.journeys import EXAMPLES, Cast, Fate, Try, write_examples, write_message, write_rejections
+from tests.support.webhook_rows import write_call, write_dead, write_webhook
 
 AXE = (Path(__file__).parent / "vendor" / "axe-4.14.1.min.js").read_text(encoding="utf-8")
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
@@ -46,6 +48,17 @@ def pages(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]]:
     reader = Recipient.objects.get(message_id=message.id, address=ODD.address)
     token = make_token(reader.pk, key=sealing.derived_keys("unsubscribe")[0])
     unsubscribe = url_for(token, public_url="")
+    webhook = write_webhook(cast.acme, "http://127.0.0.1:9/" + "a-long-path/" * 20, failing_since=timezone.now())
+    call = write_call(webhook, outcome="status", status=500, response_body="<b>" + "x" * 900, error="e" * 200)
+    write_dead(webhook)
+    webhooks = [
+        ("webhooks", "/t/acme/webhooks/"),
+        ("webhook, add", "/t/acme/webhooks/add/"),
+        *(
+            (f"webhook, {part}", f"/t/acme/webhooks/{webhook.id}/{part}")
+            for part in ("", "calls/", f"calls/{call.id}/", "replay/", "rotate/", "remove/")
+        ),
+    ]
 
     def visit(window: Any) -> Iterator[tuple[str, Any]]:
         link = people.one_time_link(cast.bob)
@@ -111,6 +124,8 @@ def pages(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]]:
             ("credential, revoke", f"{credential}revoke/"),
         ):
             yield name, window.open(address)
+        for name, address in webhooks:
+            yield name, window.open(address)
         page = window.open("/t/acme/messages/")
         page.click("details.rw-pick summary")
         yield "log, menu open", page
@@ -120,6 +135,7 @@ def pages(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]]:
         window.context.clear_cookies()
         window.sign_in("charlie@globex.example")
         yield "log, unused", window.open("/t/globex/messages/")
+        yield "webhooks, none", window.open("/t/globex/webhooks/")
         window.context.clear_cookies()
         window.sign_in("olivia@relay.example")
         yield "operator", window.open("/operator/")

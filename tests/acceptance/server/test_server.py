@@ -21,7 +21,7 @@ from tests.conftest import ROOT, TEST_FOLDER
 from tests.support.ports import find_free_ports
 from tests.support.waiting import until
 
-PARTS = {"web", "gate-1", "gate-2", "worker-1", "housekeeping", "beat", "broker", "postgres", "sandbox"}
+PARTS = {"web", "gate-1", "gate-2", "worker-1", "webhooks", "housekeeping", "beat", "broker", "postgres", "sandbox"}
 
 
 class Server:

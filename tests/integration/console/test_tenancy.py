@@ -15,10 +15,11 @@ from accounts.identifiers import uuid7
 from accounts.models import Credential, Tenant
 from delivery import suppression_imports, suppressions
 from delivery.domains import add_domain
-from delivery.models import Message, SendingDomain, Suppression, SuppressionImport, SuppressionReason
+from delivery.models import Message, SendingDomain, Suppression, SuppressionImport, SuppressionReason, Webhook
 from delivery.suppressions import Cause, Owner, read_target
 from relayweb import urls
 from tests.support.journeys import EXAMPLES, Cast, write_message
+from tests.support.webhook_rows import write_call, write_webhook
 
 # A route below /t/<slug>/ stands here, or the inventory fails: what it needs, and that it is tried.
 ROUTES: dict[str, tuple[str, ...]] = {
@@ -50,6 +51,15 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "unsubscribes-export": (),
     "dmarc": (),
     "dmarc-domain": ("name",),
+    "webhooks": (),
+    "webhook-add": (),
+    **{
+        f"webhook{part}": ("webhook_id",)
+        for part in ("", "-live", "-edit", "-secret", "-rotate", "-test", "-switch", "-remove", "-replay", "-calls")
+    },
+    "webhook-restore": ("webhook_id",),
+    "webhook-call": ("webhook_id", "call_id"),
+    "webhook-call-replay": ("webhook_id", "call_id"),
     **{f"domain{part}": ("name",) for part in ("", "-live", "-check", "-hand-on", "-zone", "-switch", "-remove")},
 }
 
@@ -76,11 +86,14 @@ def acmes(cast: Cast) -> Message:
     owner, actor = Owner(cast.acme), Actor.system("test")
     suppressions.add(owner, read_target("confidential@far.example"), Cause(SuppressionReason.MANUAL), actor=actor)
     suppression_imports.hand_in(owner, b"confidential@far.example", file_name="confidential.csv", actor=actor)
+    write_call(write_webhook(cast.acme, name="confidential"))
     return write_message(cast.acme, *EXAMPLES[:3], subject="confidential")
 
 
 def _path(route: str, slug: str, key: UUID, *, name: str = "confidential.example") -> str:
-    ids = dict.fromkeys(("message_id", "domain_id", "credential_id", "suppression_id", "import_id"), key)
+    ids = dict.fromkeys(
+        ("message_id", "domain_id", "credential_id", "suppression_id", "import_id", "webhook_id", "call_id"), key
+    )
     values = {**ids, "name": name}
     return reverse(route, kwargs={"slug": slug, **{name: values[name] for name in ROUTES[route]}})
 
@@ -129,6 +142,8 @@ def _key_of(route: str, cast: Cast) -> UUID:
     """An id of Acme's that the route would take."""
     if "domain_id" in ROUTES[route]:
         return SendingDomain.objects.of(cast.acme).get().id
+    if "webhook_id" in ROUTES[route]:
+        return Webhook.objects.of(cast.acme).get().id
     if "credential_id" in ROUTES[route]:
         return Credential.objects.of(cast.acme).get().id
     if "suppression_id" in ROUTES[route]:

@@ -13,7 +13,7 @@ from accounts.models import AuditEntry, Tenant
 from accounts.refusals import NotFound, Refused
 from delivery import domains
 from delivery.domain_checks import Finding
-from delivery.models import DomainState, Message, Recipient, SendingDomain
+from delivery.models import DomainState, Message, Recipient, SendingDomain, TenantEvent
 from tests.support.dns_server import Behaviour, FakeDns
 from tests.support.journeys import Fate, write_message
 
@@ -472,3 +472,17 @@ def test_turning_unsubscribing_off_is_recorded(acme: Tenant, alice: Actor) -> No
 
     entry = AuditEntry.objects.filter(action="domain.update").get()
     assert (entry.before, entry.after) == ({"adds_unsubscribe": True}, {"adds_unsubscribe": False})
+
+
+def test_a_proof_that_goes_missing_is_told_at_once_and_once(acme: Tenant, alice: Actor, name_server: FakeDns) -> None:
+    domain = _proved(acme, name_server, alice)
+    _withdraw(name_server, domain)
+    now = timezone.now()
+
+    for hours in (0, 1):
+        domains.check_domain(domain, now=now + timedelta(hours=hours))
+
+    event = TenantEvent.objects.of(acme).get(kind="domain.failing")
+    assert event.subject_id == domain.id
+    assert event.data["name"] == "acme.example"
+    assert event.data["failing_since"] == now.isoformat()
