@@ -67,6 +67,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("t/<slug:slug>/", include(tenant_pages)),
     path("operator/", include(operator_pages)),
     path("api/v1/", include(api.v1)),
+    path("api/v1/", include(api.about)),
     path("api/", include(api.nothing_here)),
 ]
 

@@ -254,8 +254,8 @@ def _controls(outgoing: Outgoing, once: Once | None) -> Controls:
     for name, value in outgoing.metadata.items():
         _check_word(name, part="metadata", most=100)
         _check_word(value, part=f"metadata.{name}", most=500, may_be_empty=True)
-    if outgoing.send_at is not None and outgoing.send_at > timezone.now() + SCHEDULED_AT_MOST:
-        raise invalid("send_at", "at most 72 hours ahead")
+    if outgoing.send_at is not None:
+        check_send_at(outgoing.send_at)
     return Controls(
         tags=tuple(dict.fromkeys(outgoing.tags)),
         metadata=outgoing.metadata,
@@ -264,6 +264,12 @@ def _controls(outgoing: Outgoing, once: Once | None) -> Controls:
         lifetime=outgoing.lifetime,
         once=once,
     )
+
+
+def check_send_at(moment: datetime) -> None:
+    """Raises Problem."""
+    if moment > timezone.now() + SCHEDULED_AT_MOST:
+        raise invalid("send_at", "at most 72 hours ahead")
 
 
 def _checked_stream(name: str) -> str:

@@ -32,6 +32,7 @@ _MEANINGS = {
     401: "No valid key.",
     403: "The key may not do this, or the tenant may not send at present.",
     404: "There is no such thing here.",
+    405: "This method is not known there.",
     409: "The idempotency key was used for another request.",
     413: "Too large.",
     415: "This content type is not read here.",
