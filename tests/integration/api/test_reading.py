@@ -7,9 +7,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from django.http import QueryDict
+from django.utils import timezone
 
 from accounts.models import AuditEntry
+from delivery import history
 from delivery.models import Message, QueueEntry, Recipient
+from relayweb.console.messages import LogQuery
 from tests.integration.api.conftest import IssueKey, Program
 from tests.integration.api.test_sending import MAIL, URL
 from tests.support.engine_room import World
@@ -75,21 +79,17 @@ def test_pages_lead_through_everything_once_and_nothing_comes_between(acme: Prog
     assert len({one["id"] for one in [*urgent["data"], *rest["data"]]}) == 6
 
 
-@pytest.mark.parametrize("query", [
-    "state=bounced", "state=bounced&state=delivered", "class=mailbox_full", "recipient=docomo", "since=2099-01-01T00:00:00Z",
-])  # fmt: skip
-def test_the_send_log_is_narrowed_as_in_the_console(acme: Program, written: Message, query: str) -> None:
-    from django.http import QueryDict
-    from django.utils import timezone
+def test_the_send_log_is_narrowed_as_in_the_console(acme: Program, written: Message) -> None:
+    for query in (
+        "state=bounced", "state=bounced&state=delivered", "class=mailbox_full", "recipient=docomo",
+        "since=2099-01-01T00:00:00Z", f"recipient={written.recipients.order_by('id')[0].address}",
+    ):  # fmt: skip
+        narrowed = LogQuery.read(QueryDict(query)).narrowed(timezone.now())
+        expected = history.page_of_recipients(written.tenant, narrowed)
 
-    from delivery import history
-    from relayweb.console.messages import LogQuery
+        found = acme.get(f"/api/v1/recipients?{query}").json()["data"]
 
-    expected = history.page_of_recipients(written.tenant, LogQuery.read(QueryDict(query)).narrowed(timezone.now()))
-
-    found = acme.get(f"/api/v1/recipients?{query}").json()["data"]
-
-    assert [one["id"] for one in found] == [str(row.recipient_id) for row in expected.rows]
+        assert [one["id"] for one in found] == [str(row.recipient_id) for row in expected.rows], query
 
 
 def test_messages_are_found_by_what_they_have(acme: Program, issue_key: IssueKey, globex: Program) -> None:
@@ -110,16 +110,19 @@ def test_messages_are_found_by_what_they_have(acme: Program, issue_key: IssueKey
     assert globex.get(URL).json()["data"] == []
 
 
-@pytest.mark.parametrize(("query", "field"), [
+UNREADABLE = [
     ("state=nonsense", "state[0]"), ("limit=0", "limit"), ("limit=101", "limit"), ("limit=x", "limit"), ("unknown=1", "unknown"),
     ("cursor=!!", "cursor"), ("cursor=abc", "cursor"), ("since=yesterday", "since"), ("since=2026-01-01", "since"),
     ("since=1066-10-14T00:00:00Z", "since"), ("recipient=a%00b", "recipient"), ("limit=1&limit=2", "limit"),
-])  # fmt: skip
-def test_a_query_is_read_strictly(acme: Program, query: str, field: str) -> None:
-    answer = acme.get(f"/api/v1/recipients?{query}")
+]  # fmt: skip
 
-    assert (answer.status_code, answer["Content-Type"]) == (400, "application/problem+json")
-    assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+def test_a_query_is_read_strictly(acme: Program) -> None:
+    for query, field in UNREADABLE:
+        answer = acme.get(f"/api/v1/recipients?{query}")
+
+        assert (answer.status_code, answer["Content-Type"]) == (400, "application/problem+json"), query
+        assert [error["field"] for error in answer.json()["errors"]] == [field], query
 
 
 # ---------------------------------------------------------------- acting
