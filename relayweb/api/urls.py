@@ -89,4 +89,4 @@ about: list[URLPattern | URLResolver] = [
     path("docs", documentation.page, name="api-docs"),
 ]
 
-nothing_here: list[URLPattern | URLResolver] = [re_path(r"^(?P<rest>.*)$", no_such_path, name="api-nothing")]
+nothing_here: list[URLPattern | URLResolver] = [re_path(r"^(?P<rest>[\s\S]*)\Z", no_such_path, name="api-nothing")]
