@@ -122,14 +122,14 @@ def _described(made: Mapping[str, Any], address: str, method: str, operation: Ma
         name=operation["operationId"],
         method=method.upper(),
         path=address,
-        summary=operation.get("summary", ""),
+        summary=_translated(operation.get("summary", "")),
         scope=operation.get("x-scope", ""),
         parameters=[
             Field(
                 one["name"],
                 _kind(made, one["schema"]),
                 bool(one.get("required")),
-                one.get("description", ""),
+                _translated(one.get("description", "")),
             )
             for one in operation.get("parameters", [])
         ],
@@ -146,10 +146,15 @@ def _fields(made: Mapping[str, Any], schema: Mapping[str, Any], depth: int = 0) 
     found: list[Field] = []
     for name, one in schema.get("properties", {}).items():
         inner = _resolved(made, one)
-        found.append(Field(name, _kind(made, one), name in required, inner.get("description", ""), depth))
+        found.append(Field(name, _kind(made, one), name in required, _translated(inner.get("description", "")), depth))
         if depth + 1 < _DEEPEST:
             found += _fields(made, inner.get("items", inner), depth + 1)
     return found
+
+
+def _translated(text: str) -> str:
+    # gettext of nothing is the catalogue's header.
+    return translation.gettext(text) if text else ""
 
 
 def _resolved(made: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:

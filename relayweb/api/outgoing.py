@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import msgspec
 from django.conf import settings
 from django.utils import timezone
+from django.utils.translation import gettext_noop as _
 
 from accounts.authentication import Principal
 from delivery.acceptance.submission import Controls, Once, Peer, Submission
@@ -39,16 +40,16 @@ class AddressObject(msgspec.Struct, forbid_unknown_fields=True, rename={"address
     name: Annotated[str, msgspec.Meta(max_length=400)] = ""
 
 
-Address = Annotated[str, msgspec.Meta(max_length=1000, description="`a@b.example` or `Name <a@b.example>`")]
+Address = Annotated[str, msgspec.Meta(max_length=1000, description=_("`a@b.example` or `Name <a@b.example>`"))]
 Addresses = Address | AddressObject | list[Address | AddressObject]
 
 
 class File(msgspec.Struct, forbid_unknown_fields=True):
-    content: Annotated[bytes, msgspec.Meta(description="base64")]
+    content: Annotated[bytes, msgspec.Meta(description=_("base64"))]
     filename: Annotated[str, msgspec.Meta(max_length=255)] = ""
     content_type: Annotated[str, msgspec.Meta(max_length=255)] = "application/octet-stream"
     content_id: Annotated[
-        str, msgspec.Meta(max_length=250, description="shown within the HTML that names it as `cid:`")
+        str, msgspec.Meta(max_length=250, description=_("shown within the HTML that names it as `cid:`"))
     ] = ""
 
 
@@ -66,15 +67,15 @@ class Mail(msgspec.Struct, forbid_unknown_fields=True, rename={"author": "from"}
     headers: dict[str, str] = {}
     attachments: Annotated[list[File], msgspec.Meta(max_length=500)] = []
     raw: Annotated[
-        bytes | None, msgspec.Meta(description="a whole mail (RFC 5322) in base64; `to` is then its envelope")
+        bytes | None, msgspec.Meta(description=_("a whole mail (RFC 5322) in base64; `to` is then its envelope"))
     ] = None
     variables: Annotated[
-        dict[str, str], msgspec.Meta(description="fill `{{name}}` in subject, text and html of this mail")
+        dict[str, str], msgspec.Meta(description=_("fill `{{name}}` in subject, text and html of this mail"))
     ] = {}
     tags: Annotated[list[str], msgspec.Meta(max_length=MOST_TAGS)] = []
     metadata: Annotated[dict[str, str], msgspec.Meta(max_length=MOST_METADATA)] = {}
     stream: Annotated[str, msgspec.Meta(max_length=48)] = ""
-    send_at: Annotated[datetime, msgspec.Meta(tz=True, description="at most 72 hours ahead")] | None = None
+    send_at: Annotated[datetime, msgspec.Meta(tz=True, description=_("at most 72 hours ahead"))] | None = None
     lifetime_seconds: Annotated[int, msgspec.Meta(ge=60, le=604_800)] | None = None
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
+from django.utils.translation import gettext_noop as _
 from django.views.decorators.debug import sensitive_variables
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -49,15 +50,15 @@ class CredentialShape(Shape, frozen=True):
     username: str | None
     network: str | None
     use: CredentialUseName
-    scopes: Annotated[list[str], msgspec.Meta(description="of an API key")]
+    scopes: Annotated[list[str], msgspec.Meta(description=_("of an API key"))]
     is_test: bool
-    stream: Annotated[str | None, msgspec.Meta(description="null: the tenant's default")]
+    stream: Annotated[str | None, msgspec.Meta(description=_("null: the tenant's default"))]
     only_domain: str | None
     only_networks: list[str]
     daily_limit: int | None
     rate_per_second: float | None
     created_at: Moment
-    approved_at: Annotated[datetime, msgspec.Meta(tz=True, description="a network works from then on")] | None
+    approved_at: Annotated[datetime, msgspec.Meta(tz=True, description=_("a network works from then on"))] | None
     expires_at: Moment | None
     revoked_at: Moment | None
     last_used_at: Moment | None
@@ -69,7 +70,7 @@ class CredentialShape(Shape, frozen=True):
 class CredentialWithSecret(CredentialShape, frozen=True):
     secret: Annotated[
         str | None,
-        msgspec.Meta(description="of an API key the whole key; shown this once. A network has none."),
+        msgspec.Meta(description=_("of an API key the whole key; shown this once. A network has none.")),
     ]
 
 
@@ -77,32 +78,33 @@ CredentialPage = page_of(CredentialShape)
 
 
 class CredentialQuery(Query, frozen=True):
-    revoked: Annotated[bool, msgspec.Meta(description="also those that were revoked")] = False
+    revoked: Annotated[bool, msgspec.Meta(description=_("also those that were revoked"))] = False
 
 
-DailyLimit = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1, description="recipients it may hand over in a day")]
-Rate = Annotated[float, msgspec.Meta(ge=0.001, le=1e6, description="recipients sent in a second")]
+DailyLimit = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1, description=_("recipients it may hand over in a day"))]
+Rate = Annotated[float, msgspec.Meta(ge=0.001, le=1e6, description=_("recipients sent in a second"))]
 
 
 class NewCredential(Input, frozen=True):
     kind: CredentialKindName
     name: Annotated[str, msgspec.Meta(max_length=120)] = ""
     use: CredentialUseName = CredentialUseName.APPLICATION
-    is_test: Annotated[bool, msgspec.Meta(description="its mail is taken and shown, and never leaves")] = False
-    network: Annotated[str, msgspec.Meta(max_length=50, description="of a network credential")] = ""
+    is_test: Annotated[bool, msgspec.Meta(description=_("its mail is taken and shown, and never leaves"))] = False
+    network: Annotated[str, msgspec.Meta(max_length=50, description=_("of a network credential"))] = ""
     stream: Annotated[str, msgspec.Meta(max_length=48)] = ""
     scopes: (
         Annotated[
             list[KeyScope],
-            msgspec.Meta(description="of an API key; all that the asking key has, if not given", max_length=3),
+            msgspec.Meta(description=_("of an API key; all that the asking key has, if not given"), max_length=3),
         ]
         | msgspec.UnsetType
     ) = msgspec.UNSET
     only_domain: Annotated[
-        str, msgspec.Meta(max_length=255, description="the only author domain; an API key can then only send")
+        str, msgspec.Meta(max_length=255, description=_("the only author domain; an API key can then only send"))
     ] = ""
     only_networks: Annotated[
-        list[Annotated[str, msgspec.Meta(max_length=50)]], msgspec.Meta(max_length=50, description="where it is used")
+        list[Annotated[str, msgspec.Meta(max_length=50)]],
+        msgspec.Meta(max_length=50, description=_("where it is used")),
     ] = []
     daily_limit: DailyLimit | None = None
     rate_per_second: Rate | None = None
@@ -110,14 +112,14 @@ class NewCredential(Input, frozen=True):
 
 
 class Rotation(Input, frozen=True):
-    overlap_hours: Annotated[float, msgspec.Meta(ge=0, le=720, description="how long the former secret works on")] = (
-        24.0
-    )
+    overlap_hours: Annotated[
+        float, msgspec.Meta(ge=0, le=720, description=_("how long the former secret works on"))
+    ] = 24.0
 
 
 class Credentials(ResourceView):
     @operation(
-        "list_credentials", tag="credentials", says="Credentials, newest first", query=CredentialQuery,
+        "list_credentials", tag="credentials", says=_("Credentials, newest first"), query=CredentialQuery,
         answer=CredentialPage,
     )  # fmt: skip
     def get(self, request: Request) -> Response:
@@ -137,7 +139,7 @@ class Credentials(ResourceView):
     @operation(
         "issue_credential",
         tag="credentials",
-        says="A new SMTP login, API key or network; the secret is in this answer alone",
+        says=_("A new SMTP login, API key or network; the secret is in this answer alone"),
         body=NewCredential,
         answer=CredentialWithSecret,
         status=201,
@@ -152,7 +154,9 @@ class Credentials(ResourceView):
 
 
 class CredentialOne(ResourceView):
-    @operation("get_credential", tag="credentials", says="One credential", query=NoParameters, answer=CredentialShape)
+    @operation(
+        "get_credential", tag="credentials", says=_("One credential"), query=NoParameters, answer=CredentialShape
+    )
     def get(self, request: Request, credential_id: UUID) -> Response:
         self.asked(NoParameters)
         return Response(_shape(credentials.find_credential(credential_id, tenant=self.tenant)))
@@ -160,7 +164,7 @@ class CredentialOne(ResourceView):
     @operation(
         "revoke_credential",
         tag="credentials",
-        says="Refused from now on; cannot be undone",
+        says=_("Refused from now on; cannot be undone"),
         query=NoParameters,
         answer=CredentialShape,
     )
@@ -174,7 +178,7 @@ class RotateCredential(ResourceView):
     @operation(
         "rotate_credential",
         tag="credentials",
-        says="A new secret, in this answer alone; the former one works on for a while",
+        says=_("A new secret, in this answer alone; the former one works on for a while"),
         body=Rotation,
         answer=CredentialWithSecret,
     )

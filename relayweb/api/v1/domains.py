@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
+from django.utils.translation import gettext_noop as _
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -22,21 +23,21 @@ _LEVELS = {"P": "problem", "W": "warning", "N": "note"}
 
 
 class RecordShape(Shape, frozen=True):
-    purpose: Annotated[str, msgspec.Meta(description="ownership, dkim, bounce, spf, dmarc or domain")]
+    purpose: Annotated[str, msgspec.Meta(description=_("ownership, dkim, bounce, spf, dmarc or domain"))]
     type: str
     name: str
-    value: Annotated[str, msgspec.Meta(description="what should stand there")]
+    value: Annotated[str, msgspec.Meta(description=_("what should stand there"))]
     found: str | None
     is_ok: bool
-    finding: Annotated[str | None, msgspec.Meta(description="what is wrong, a machine word")]
-    level: Annotated[str | None, msgspec.Meta(description="problem, warning or note")]
+    finding: Annotated[str | None, msgspec.Meta(description=_("what is wrong, a machine word"))]
+    level: Annotated[str | None, msgspec.Meta(description=_("problem, warning or note"))]
 
 
 class DomainShape(Shape, frozen=True):
     id: UUID
     name: str
-    state: Annotated[str, msgspec.Meta(description="pending, verified, lapsed or removed")]
-    is_assumed: Annotated[bool, msgspec.Meta(description="verified by the operator's word")]
+    state: Annotated[str, msgspec.Meta(description=_("pending, verified, lapsed or removed"))]
+    is_assumed: Annotated[bool, msgspec.Meta(description=_("verified by the operator's word"))]
     signs: bool
     covers_subdomains: bool
     keeps_reverse_path: bool
@@ -56,7 +57,7 @@ DomainPage = page_of(DomainShape)
 
 
 class DomainQuery(Query, frozen=True):
-    removed: Annotated[bool, msgspec.Meta(description="also those that were removed")] = False
+    removed: Annotated[bool, msgspec.Meta(description=_("also those that were removed"))] = False
 
 
 class NewDomain(Input, frozen=True):
@@ -67,13 +68,13 @@ class DomainChange(Input, frozen=True):
     signs: bool | msgspec.UnsetType = msgspec.UNSET
     covers_subdomains: bool | msgspec.UnsetType = msgspec.UNSET
     keeps_reverse_path: Annotated[
-        bool | msgspec.UnsetType, msgspec.Meta(description="the mail's own reverse-path stays, and gets the bounces")
+        bool | msgspec.UnsetType, msgspec.Meta(description=_("the mail's own reverse-path stays, and gets the bounces"))
     ] = msgspec.UNSET
 
 
 class Domains(ResourceView):
     @operation(
-        "list_domains", tag="domains", says="Sending domains, newest first", query=DomainQuery, answer=DomainPage
+        "list_domains", tag="domains", says=_("Sending domains, newest first"), query=DomainQuery, answer=DomainPage
     )
     def get(self, request: Request) -> Response:
         asked = self.asked(DomainQuery)
@@ -89,7 +90,7 @@ class Domains(ResourceView):
     @operation(
         "add_domain",
         tag="domains",
-        says="Claim a domain; the answer has the records to publish",
+        says=_("Claim a domain; the answer has the records to publish"),
         body=NewDomain,
         answer=DomainDetail,
         status=201,
@@ -100,12 +101,14 @@ class Domains(ResourceView):
 
 
 class DomainOne(ResourceView):
-    @operation("get_domain", tag="domains", says="One domain, by name or id", query=NoParameters, answer=DomainDetail)
+    @operation(
+        "get_domain", tag="domains", says=_("One domain, by name or id"), query=NoParameters, answer=DomainDetail
+    )
     def get(self, request: Request, domain: str) -> Response:
         self.asked(NoParameters)
         return Response(_detail(_found(self, domain)))
 
-    @operation("change_domain", tag="domains", says="Its switches", body=DomainChange, answer=DomainDetail)
+    @operation("change_domain", tag="domains", says=_("Its switches"), body=DomainChange, answer=DomainDetail)
     def patch(self, request: Request, domain: str) -> Response:
         given = self.given(DomainChange)
         found = _found(self, domain)
@@ -114,7 +117,7 @@ class DomainOne(ResourceView):
     @operation(
         "remove_domain",
         tag="domains",
-        says="Give a domain up: new mail is refused, open mail held",
+        says=_("Give a domain up: new mail is refused, open mail held"),
         query=NoParameters,
         answer=DomainDetail,
     )
@@ -125,7 +128,7 @@ class DomainOne(ResourceView):
 
 
 class CheckDomain(ResourceView):
-    @operation("check_domain", tag="domains", says="Look the DNS up now", answer=DomainDetail)
+    @operation("check_domain", tag="domains", says=_("Look the DNS up now"), answer=DomainDetail)
     def post(self, request: Request, domain: str) -> Response:
         self.given(NoParameters)
         found = _found(self, domain)
@@ -133,7 +136,7 @@ class CheckDomain(ResourceView):
 
 
 class RestoreDomain(ResourceView):
-    @operation("restore_domain", tag="domains", says="Take a removal back within 7 days", answer=DomainDetail)
+    @operation("restore_domain", tag="domains", says=_("Take a removal back within 7 days"), answer=DomainDetail)
     def post(self, request: Request, domain_id: UUID) -> Response:
         self.given(NoParameters)
         found = domains.find_domain(domain_id, tenant=self.tenant, is_removed=True)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 from django.http import HttpResponse
+from django.utils.translation import gettext_noop as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
@@ -47,13 +48,13 @@ from relayweb.api.v1.sending import RFC822, Send
 
 class MessageShape(Shape, rename={"author": "from"}, frozen=True):
     id: UUID
-    author: Annotated[str, msgspec.Meta(description="the mailbox in From")]
-    reverse_path: Annotated[str | None, msgspec.Meta(description="null: the null reverse-path")]
+    author: Annotated[str, msgspec.Meta(description=_("the mailbox in From"))]
+    reverse_path: Annotated[str | None, msgspec.Meta(description=_("null: the null reverse-path"))]
     subject: str
-    message_id_field: Annotated[str, msgspec.Meta(description="the mail's own Message-ID")]
+    message_id_field: Annotated[str, msgspec.Meta(description=_("the mail's own Message-ID"))]
     stream: str
     credential_id: UUID | None
-    protocol: Annotated[str, msgspec.Meta(description="how it came: API, ESMTPSA, …")]
+    protocol: Annotated[str, msgspec.Meta(description=_("how it came: API, ESMTPSA, …"))]
     size_bytes: int
     recipient_count: int
     recipients_by_state: dict[str, int]
@@ -61,7 +62,7 @@ class MessageShape(Shape, rename={"author": "from"}, frozen=True):
     metadata: dict[str, str]
     is_test: bool
     accepted_at: Moment
-    expires_at: Annotated[datetime, msgspec.Meta(tz=True, description="when the last attempt is made")]
+    expires_at: Annotated[datetime, msgspec.Meta(tz=True, description=_("when the last attempt is made"))]
 
 
 class RecipientShape(Shape, rename={"author": "from", "reply_class": "class"}, frozen=True):
@@ -71,23 +72,23 @@ class RecipientShape(Shape, rename={"author": "from", "reply_class": "class"}, f
     domain: str
     state: RecipientState
     state_since: Moment
-    reason: Annotated[str | None, msgspec.Meta(description="why it is held or suppressed, a machine word")]
+    reason: Annotated[str | None, msgspec.Meta(description=_("why it is held or suppressed, a machine word"))]
     attempts: int
     next_attempt_at: Moment | None
     phase: str | None
     reply_code: int | None
-    reply: Annotated[str | None, msgspec.Meta(description="the last reply on one line")]
+    reply: Annotated[str | None, msgspec.Meta(description=_("the last reply on one line"))]
     reply_class: str | None
     action: str | None
     scope: str | None
     rule: str | None
     host: str | None
     is_maybe_duplicate: Annotated[
-        bool, msgspec.Meta(description="an attempt ended after the data was sent and before its reply was known")
+        bool, msgspec.Meta(description=_("an attempt ended after the data was sent and before its reply was known"))
     ]
     returned_at: (
         Annotated[
-            datetime, msgspec.Meta(tz=True, description="reported back after the receiving server had accepted it")
+            datetime, msgspec.Meta(tz=True, description=_("reported back after the receiving server had accepted it"))
         ]
         | None
     )
@@ -100,7 +101,7 @@ class RecipientShape(Shape, rename={"author": "from", "reply_class": "class"}, f
 
 class TranscriptLineShape(Shape, frozen=True):
     after_ms: int
-    direction: Annotated[str, msgspec.Meta(description="`>` sent, `<` received, `*` what happened beside it")]
+    direction: Annotated[str, msgspec.Meta(description=_("`>` sent, `<` received, `*` what happened beside it"))]
     text: str
 
 
@@ -143,8 +144,10 @@ class RecipientDetail(RecipientShape, rename={"author": "from", "reply_class": "
 
 class ChangedShape(Shape, frozen=True):
     id: UUID
-    changed: Annotated[int, msgspec.Meta(description="recipients")]
-    in_hand: Annotated[int, msgspec.Meta(description="recipients being sent to at this moment, which were left alone")]
+    changed: Annotated[int, msgspec.Meta(description=_("recipients"))]
+    in_hand: Annotated[
+        int, msgspec.Meta(description=_("recipients being sent to at this moment, which were left alone"))
+    ]
 
 
 MessagePage, RecipientPage, EventPage = page_of(MessageShape), page_of(RecipientShape), page_of(EventShape)
@@ -156,19 +159,19 @@ MessagePage, RecipientPage, EventPage = page_of(MessageShape), page_of(Recipient
 class MessageQuery(Query, frozen=True):
     since: MomentGiven | msgspec.UnsetType = msgspec.UNSET
     until: MomentGiven | msgspec.UnsetType = msgspec.UNSET
-    author: Annotated[str, msgspec.Meta(max_length=320, description="an address or a domain")] = ""
-    subject: Annotated[str, msgspec.Meta(max_length=200, description="a part of it")] = ""
+    author: Annotated[str, msgspec.Meta(max_length=320, description=_("an address or a domain"))] = ""
+    subject: Annotated[str, msgspec.Meta(max_length=200, description=_("a part of it"))] = ""
     tag: Annotated[str, msgspec.Meta(max_length=100)] = ""
     stream: Annotated[str, msgspec.Meta(max_length=48)] = ""
-    credential: Annotated[str, msgspec.Meta(max_length=64, description="an id or a user name")] = ""
-    message_id_field: Annotated[str, msgspec.Meta(max_length=998, description="the mail's own Message-ID")] = ""
+    credential: Annotated[str, msgspec.Meta(max_length=64, description=_("an id or a user name"))] = ""
+    message_id_field: Annotated[str, msgspec.Meta(max_length=998, description=_("the mail's own Message-ID"))] = ""
 
 
 class RecipientQuery(Query, rename={"states": "state", "classes": "class"}, frozen=True):
     states: list[RecipientState] = []
     classes: list[ReplyClass] = []
     recipient: Annotated[
-        str, msgspec.Meta(max_length=320, description="an address, a domain, or a part of an address")
+        str, msgspec.Meta(max_length=320, description=_("an address, a domain, or a part of an address"))
     ] = ""
     since: MomentGiven | msgspec.UnsetType = msgspec.UNSET
     until: MomentGiven | msgspec.UnsetType = msgspec.UNSET
@@ -179,7 +182,7 @@ class RecipientsOfMessageQuery(Query, rename={"states": "state"}, frozen=True):
 
 
 class Rescheduling(Input, frozen=True):
-    send_at: Annotated[datetime, msgspec.Meta(tz=True, description="at most 72 hours ahead")]
+    send_at: Annotated[datetime, msgspec.Meta(tz=True, description=_("at most 72 hours ahead"))]
 
 
 def _moment(given: datetime | msgspec.UnsetType) -> datetime | None:
@@ -193,7 +196,9 @@ class Messages(Send):
     scope = SEND
     scopes: ClassVar[dict[str, str]] = {"GET": READ, "HEAD": READ}
 
-    @operation("list_messages", tag="messages", says="Messages, newest first", query=MessageQuery, answer=MessagePage)
+    @operation(
+        "list_messages", tag="messages", says=_("Messages, newest first"), query=MessageQuery, answer=MessagePage
+    )
     def get(self, request: Request) -> Response:
         asked = read_query(request._request.GET, MessageQuery)
         narrowed = MessageFilter(
@@ -218,7 +223,7 @@ class Messages(Send):
 
 
 class MessageView(ResourceView):
-    @operation("get_message", tag="messages", says="One message", query=NoParameters, answer=MessageShape)
+    @operation("get_message", tag="messages", says=_("One message"), query=NoParameters, answer=MessageShape)
     def get(self, request: Request, message_id: UUID) -> Response:
         self.asked(NoParameters)
         found = history.find_message(self.tenant, message_id)
@@ -231,7 +236,7 @@ class MessageRecipients(ResourceView):
     @operation(
         "list_message_recipients",
         tag="messages",
-        says="A message's recipients, problems first",
+        says=_("A message's recipients, problems first"),
         query=RecipientsOfMessageQuery,
         answer=RecipientPage,
     )
@@ -248,7 +253,9 @@ class MessageRecipients(ResourceView):
 
 
 class MessageEvents(ResourceView):
-    @operation("list_message_events", tag="messages", says="What happened to a message", query=Query, answer=EventPage)
+    @operation(
+        "list_message_events", tag="messages", says=_("What happened to a message"), query=Query, answer=EventPage
+    )
     def get(self, request: Request, message_id: UUID) -> Response:
         asked = self.asked(Query)
         message = _found(self, message_id)
@@ -298,7 +305,7 @@ class MessageAction(ResourceView):
 class CancelMessage(MessageAction):
     action = "cancel"
 
-    @operation("cancel_message", tag="messages", says="Withdraw what is still open", answer=ChangedShape)
+    @operation("cancel_message", tag="messages", says=_("Withdraw what is still open"), answer=ChangedShape)
     def post(self, request: Request, message_id: UUID) -> Response:
         return self._act(message_id)
 
@@ -306,7 +313,7 @@ class CancelMessage(MessageAction):
 class RetryMessage(MessageAction):
     action = "retry"
 
-    @operation("retry_message", tag="messages", says="Try now what waits for its next attempt", answer=ChangedShape)
+    @operation("retry_message", tag="messages", says=_("Try now what waits for its next attempt"), answer=ChangedShape)
     def post(self, request: Request, message_id: UUID) -> Response:
         return self._act(message_id)
 
@@ -314,7 +321,7 @@ class RetryMessage(MessageAction):
 class HoldMessage(MessageAction):
     action = "hold"
 
-    @operation("hold_message", tag="messages", says="Keep back until released or expired", answer=ChangedShape)
+    @operation("hold_message", tag="messages", says=_("Keep back until released or expired"), answer=ChangedShape)
     def post(self, request: Request, message_id: UUID) -> Response:
         return self._act(message_id)
 
@@ -322,7 +329,7 @@ class HoldMessage(MessageAction):
 class ReleaseMessage(MessageAction):
     action = "release"
 
-    @operation("release_message", tag="messages", says="Send what the tenant held", answer=ChangedShape)
+    @operation("release_message", tag="messages", says=_("Send what the tenant held"), answer=ChangedShape)
     def post(self, request: Request, message_id: UUID) -> Response:
         return self._act(message_id)
 
@@ -331,7 +338,7 @@ class RescheduleMessage(ResourceView):
     @operation(
         "reschedule_message",
         tag="messages",
-        says="Send later, or earlier, what nobody has tried yet",
+        says=_("Send later, or earlier, what nobody has tried yet"),
         body=Rescheduling,
         answer=ChangedShape,
     )
@@ -350,7 +357,7 @@ class Recipients(ResourceView):
     @operation(
         "list_recipients",
         tag="recipients",
-        says="The send log: one row a recipient, newest first",
+        says=_("The send log: one row a recipient, newest first"),
         query=RecipientQuery,
         answer=RecipientPage,
     )
@@ -372,7 +379,7 @@ class RecipientOne(ResourceView):
     @operation(
         "get_recipient",
         tag="recipients",
-        says="One recipient with its events and attempts, oldest first",
+        says=_("One recipient with its events and attempts, oldest first"),
         query=NoParameters,
         answer=RecipientDetail,
     )
@@ -404,7 +411,7 @@ class RecipientAction(ResourceView):
 class CancelRecipient(RecipientAction):
     action = "cancel"
 
-    @operation("cancel_recipient", tag="recipients", says="Withdraw it, if it is open", answer=ChangedShape)
+    @operation("cancel_recipient", tag="recipients", says=_("Withdraw it, if it is open"), answer=ChangedShape)
     def post(self, request: Request, recipient_id: UUID) -> Response:
         return self._act(recipient_id)
 
@@ -412,7 +419,7 @@ class CancelRecipient(RecipientAction):
 class RetryRecipient(RecipientAction):
     action = "retry"
 
-    @operation("retry_recipient", tag="recipients", says="Try it now", answer=ChangedShape)
+    @operation("retry_recipient", tag="recipients", says=_("Try it now"), answer=ChangedShape)
     def post(self, request: Request, recipient_id: UUID) -> Response:
         return self._act(recipient_id)
 
@@ -420,7 +427,7 @@ class RetryRecipient(RecipientAction):
 class HoldRecipient(RecipientAction):
     action = "hold"
 
-    @operation("hold_recipient", tag="recipients", says="Keep it back until released", answer=ChangedShape)
+    @operation("hold_recipient", tag="recipients", says=_("Keep it back until released"), answer=ChangedShape)
     def post(self, request: Request, recipient_id: UUID) -> Response:
         return self._act(recipient_id)
 
@@ -428,7 +435,7 @@ class HoldRecipient(RecipientAction):
 class ReleaseRecipient(RecipientAction):
     action = "release"
 
-    @operation("release_recipient", tag="recipients", says="Send it, where the tenant held it", answer=ChangedShape)
+    @operation("release_recipient", tag="recipients", says=_("Send it, where the tenant held it"), answer=ChangedShape)
     def post(self, request: Request, recipient_id: UUID) -> Response:
         return self._act(recipient_id)
 

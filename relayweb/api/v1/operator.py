@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 import msgspec
+from django.utils.translation import gettext_noop as _
 from django.views.decorators.debug import sensitive_variables
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -48,9 +49,9 @@ class ManagedTenant(Shape, frozen=True):
     id: UUID
     slug: str
     name: str
-    state: Annotated[str, msgspec.Meta(description="active, suspended or closed")]
+    state: Annotated[str, msgspec.Meta(description=_("active, suspended or closed"))]
     state_reason: str | None
-    is_system: Annotated[bool, msgspec.Meta(description="carries the service's own mail")]
+    is_system: Annotated[bool, msgspec.Meta(description=_("carries the service's own mail"))]
     language: str
     time_zone: str
     created_at: Moment
@@ -58,7 +59,7 @@ class ManagedTenant(Shape, frozen=True):
 
 
 class ManagedTenantDetail(ManagedTenant, frozen=True):
-    owners: Annotated[list[str], msgspec.Meta(description="e-mail addresses")]
+    owners: Annotated[list[str], msgspec.Meta(description=_("e-mail addresses"))]
     limits: LimitsShape
     usage: UsageShape
 
@@ -69,13 +70,13 @@ ManagedTenantPage = page_of(ManagedTenant)
 class NewTenant(Input, frozen=True):
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=120)]
     owner_email: Annotated[str, msgspec.Meta(min_length=3, max_length=254)]
-    slug: Annotated[str, msgspec.Meta(max_length=40, description="its name in addresses; made if not given")] = ""
+    slug: Annotated[str, msgspec.Meta(max_length=40, description=_("its name in addresses; made if not given"))] = ""
     language: Language = Language.JA
     time_zone: Annotated[str, msgspec.Meta(max_length=64)] = "Asia/Tokyo"
 
 
 class Why(Input, frozen=True):
-    reason: Annotated[str, msgspec.Meta(max_length=500, description="shown to the tenant")] = ""
+    reason: Annotated[str, msgspec.Meta(max_length=500, description=_("shown to the tenant"))] = ""
 
 
 Volume = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None | msgspec.UnsetType
@@ -93,7 +94,9 @@ class LimitsChange(Input, frozen=True):
 
 
 class Tenants(OperatorView):
-    @operation("list_tenants", tag="operator", says="Every tenant, newest first", query=Query, answer=ManagedTenantPage)
+    @operation(
+        "list_tenants", tag="operator", says=_("Every tenant, newest first"), query=Query, answer=ManagedTenantPage
+    )
     def get(self, request: Request) -> Response:
         asked = self.asked(Query)
         found = Tenant.objects.order_by("-id")
@@ -106,7 +109,7 @@ class Tenants(OperatorView):
     @operation(
         "create_tenant",
         tag="operator",
-        says="A tenant with its owner, ready to send",
+        says=_("A tenant with its owner, ready to send"),
         body=NewTenant,
         answer=ManagedTenantDetail,
         status=201,
@@ -126,7 +129,7 @@ class Tenants(OperatorView):
 
 class TenantOne(OperatorView):
     @operation(
-        "get_managed_tenant", tag="operator", says="One tenant, by slug or id", query=NoParameters,
+        "get_managed_tenant", tag="operator", says=_("One tenant, by slug or id"), query=NoParameters,
         answer=ManagedTenantDetail,
     )  # fmt: skip
     def get(self, request: Request, tenant: str) -> Response:
@@ -138,7 +141,7 @@ class SuspendTenant(OperatorView):
     @operation(
         "suspend_tenant",
         tag="operator",
-        says="Put new mail off with 450 and keep what was taken",
+        says=_("Put new mail off with 450 and keep what was taken"),
         body=Why,
         answer=ManagedTenantDetail,
     )
@@ -152,7 +155,7 @@ class ResumeTenant(OperatorView):
     @operation(
         "resume_tenant",
         tag="operator",
-        says="End a suspension, or take a closing back",
+        says=_("End a suspension, or take a closing back"),
         answer=ManagedTenantDetail,
     )
     def post(self, request: Request, tenant: str) -> Response:
@@ -164,7 +167,7 @@ class CloseTenant(OperatorView):
     @operation(
         "close_tenant",
         tag="operator",
-        says="Refuse new mail and every credential; what was taken is still delivered",
+        says=_("Refuse new mail and every credential; what was taken is still delivered"),
         body=Why,
         answer=ManagedTenantDetail,
     )
@@ -176,7 +179,7 @@ class CloseTenant(OperatorView):
 
 class TenantLimits(OperatorView):
     @operation(
-        "set_limits", tag="operator", says="What a tenant may send", body=LimitsChange, answer=ManagedTenantDetail
+        "set_limits", tag="operator", says=_("What a tenant may send"), body=LimitsChange, answer=ManagedTenantDetail
     )
     def patch(self, request: Request, tenant: str) -> Response:
         given = self.given(LimitsChange)
@@ -191,7 +194,7 @@ class TenantCredentials(OperatorView):
     @operation(
         "issue_tenant_credential",
         tag="operator",
-        says="A credential for a tenant; the secret is in this answer alone",
+        says=_("A credential for a tenant; the secret is in this answer alone"),
         body=NewCredential,
         answer=CredentialWithSecret,
         status=201,
@@ -236,12 +239,12 @@ def _tenant_detail(tenant: Tenant) -> ManagedTenantDetail:
 
 class SourceShape(Shape, frozen=True):
     id: UUID
-    address: Annotated[str | None, msgspec.Meta(description="null: the system's choice")]
+    address: Annotated[str | None, msgspec.Meta(description=_("null: the system's choice"))]
     ehlo_name: str
     pool: str
     node: str
     weight: int
-    state: Annotated[str, msgspec.Meta(description="active, paused, unusable or retired")]
+    state: Annotated[str, msgspec.Meta(description=_("active, paused, unusable or retired"))]
     state_reason: str | None
     state_since: Moment
     note: str | None
@@ -252,28 +255,30 @@ class SourceList(Shape, frozen=True):
 
 
 class SourceQuery(Input, frozen=True):
-    retired: Annotated[bool, msgspec.Meta(description="also those that were removed")] = False
+    retired: Annotated[bool, msgspec.Meta(description=_("also those that were removed"))] = False
 
 
 class NewSource(Input, frozen=True):
     address: Annotated[str, msgspec.Meta(min_length=2, max_length=45)]
-    ehlo_name: Annotated[str, msgspec.Meta(max_length=255, description="the installation's if not given")] = ""
+    ehlo_name: Annotated[str, msgspec.Meta(max_length=255, description=_("the installation's if not given"))] = ""
     pool: Annotated[str, msgspec.Meta(max_length=48)] = "default"
-    node: Annotated[str, msgspec.Meta(max_length=63, description="this one if not given")] = ""
+    node: Annotated[str, msgspec.Meta(max_length=63, description=_("this one if not given"))] = ""
     weight: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
     note: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
 
 class Sources(OperatorView):
     @operation(
-        "list_sources", tag="operator", says="Addresses that mail leaves from", query=SourceQuery, answer=SourceList
+        "list_sources", tag="operator", says=_("Addresses that mail leaves from"), query=SourceQuery, answer=SourceList
     )
     def get(self, request: Request) -> Response:
         asked = self.asked(SourceQuery)
         found = sources.list_sources(with_retired=asked.retired)
         return Response(SourceList(data=[_source(source) for source in found]))
 
-    @operation("add_source", tag="operator", says="A further address", body=NewSource, answer=SourceShape, status=201)
+    @operation(
+        "add_source", tag="operator", says=_("A further address"), body=NewSource, answer=SourceShape, status=201
+    )
     def post(self, request: Request) -> Response:
         given = self.given(NewSource)
         try:
@@ -292,13 +297,13 @@ class Sources(OperatorView):
 
 
 class SourceOne(OperatorView):
-    @operation("get_source", tag="operator", says="One address", query=NoParameters, answer=SourceShape)
+    @operation("get_source", tag="operator", says=_("One address"), query=NoParameters, answer=SourceShape)
     def get(self, request: Request, source_id: UUID) -> Response:
         self.asked(NoParameters)
         return Response(_source(sources.find_source(source_id)))
 
     @operation(
-        "remove_source", tag="operator", says="Retire an address; adding it again brings it back", query=NoParameters,
+        "remove_source", tag="operator", says=_("Retire an address; adding it again brings it back"), query=NoParameters,
         answer=SourceShape,
     )  # fmt: skip
     def delete(self, request: Request, source_id: UUID) -> Response:
@@ -307,7 +312,7 @@ class SourceOne(OperatorView):
 
 
 class PauseSource(OperatorView):
-    @operation("pause_source", tag="operator", says="No new attempt from there", body=Why, answer=SourceShape)
+    @operation("pause_source", tag="operator", says=_("No new attempt from there"), body=Why, answer=SourceShape)
     def post(self, request: Request, source_id: UUID) -> Response:
         given = self.given(Why)
         found = sources.find_source(source_id)
@@ -315,7 +320,7 @@ class PauseSource(OperatorView):
 
 
 class ResumeSource(OperatorView):
-    @operation("resume_source", tag="operator", says="Use it again", answer=SourceShape)
+    @operation("resume_source", tag="operator", says=_("Use it again"), answer=SourceShape)
     def post(self, request: Request, source_id: UUID) -> Response:
         self.given(NoParameters)
         return Response(_source(sources.resume_source(sources.find_source(source_id), actor=self.caller.actor)))
@@ -339,8 +344,8 @@ def _source(source: SourceAddress) -> SourceShape:
 class PoolShape(Shape, frozen=True):
     id: UUID
     name: str
-    kind: Annotated[str, msgspec.Meta(description="shared, dedicated or quarantine")]
-    tenant: Annotated[str | None, msgspec.Meta(description="of a dedicated pool")]
+    kind: Annotated[str, msgspec.Meta(description=_("shared, dedicated or quarantine"))]
+    tenant: Annotated[str | None, msgspec.Meta(description=_("of a dedicated pool"))]
     sources: list[str | None]
     note: str | None
     created_at: Moment
@@ -359,17 +364,17 @@ class PoolKindName(StrEnum):
 class NewPool(Input, frozen=True):
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=48)]
     kind: PoolKindName = PoolKindName.SHARED
-    tenant: Annotated[str, msgspec.Meta(max_length=48, description="of a dedicated pool: slug or id")] = ""
+    tenant: Annotated[str, msgspec.Meta(max_length=48, description=_("of a dedicated pool: slug or id"))] = ""
     note: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
 
 class Pools(OperatorView):
-    @operation("list_pools", tag="operator", says="Pools of addresses", query=NoParameters, answer=PoolList)
+    @operation("list_pools", tag="operator", says=_("Pools of addresses"), query=NoParameters, answer=PoolList)
     def get(self, request: Request) -> Response:
         self.asked(NoParameters)
         return Response(PoolList(data=[_pool(pool) for pool in sources.list_pools()]))
 
-    @operation("add_pool", tag="operator", says="A further pool", body=NewPool, answer=PoolShape, status=201)
+    @operation("add_pool", tag="operator", says=_("A further pool"), body=NewPool, answer=PoolShape, status=201)
     def post(self, request: Request) -> Response:
         given = self.given(NewPool)
         try:
@@ -381,7 +386,7 @@ class Pools(OperatorView):
 
 
 class PoolOne(OperatorView):
-    @operation("remove_pool", tag="operator", says="Remove an empty pool", query=NoParameters, answer=PoolShape)
+    @operation("remove_pool", tag="operator", says=_("Remove an empty pool"), query=NoParameters, answer=PoolShape)
     def delete(self, request: Request, name: str) -> Response:
         self.asked(NoParameters)
         found = sources.find_pool(name)
@@ -406,7 +411,7 @@ def _pool(pool: SourcePool) -> PoolShape:
 
 
 class OperatorRoute(RouteShape, frozen=True):
-    tenant: Annotated[str | None, msgspec.Meta(description="null: for everybody's mail")]
+    tenant: Annotated[str | None, msgspec.Meta(description=_("null: for everybody's mail"))]
 
 
 OperatorRoutePage = page_of(OperatorRoute)
@@ -414,7 +419,7 @@ OperatorRoutePage = page_of(OperatorRoute)
 
 class OperatorRoutes(OperatorView):
     @operation(
-        "list_all_routes", tag="operator", says="Smarthosts, everybody's and tenants'", query=Query,
+        "list_all_routes", tag="operator", says=_("Smarthosts, everybody's and tenants'"), query=Query,
         answer=OperatorRoutePage,
     )  # fmt: skip
     def get(self, request: Request) -> Response:
@@ -435,7 +440,7 @@ class OperatorRouteOne(OperatorView):
     @operation(
         "set_operator_route",
         tag="operator",
-        says="Send everybody's mail for a domain to a smarthost, which may be private",
+        says=_("Send everybody's mail for a domain to a smarthost, which may be private"),
         body=RouteInput,
         answer=RouteShape,
     )
@@ -446,7 +451,7 @@ class OperatorRouteOne(OperatorView):
     @operation(
         "remove_operator_route",
         tag="operator",
-        says="Let everybody's mail for a domain go to its MX hosts again",
+        says=_("Let everybody's mail for a domain go to its MX hosts again"),
         query=NoParameters,
         answer=RouteShape,
     )
@@ -476,7 +481,7 @@ class ProviderQueue(Shape, rename={"opened": "open"}, frozen=True):
 
 
 class QueueShape(Shape, rename={"opened": "open"}, frozen=True):
-    opened: Annotated[int, msgspec.Meta(description="recipients in no final state: due, claimed, deferred and held")]
+    opened: Annotated[int, msgspec.Meta(description=_("recipients in no final state: due, claimed, deferred and held"))]
     due: int
     claimed: int
     deferred: int
@@ -486,7 +491,7 @@ class QueueShape(Shape, rename={"opened": "open"}, frozen=True):
 
 
 class Queue(OperatorView):
-    @operation("get_queue", tag="operator", says="What waits, by provider", query=NoParameters, answer=QueueShape)
+    @operation("get_queue", tag="operator", says=_("What waits, by provider"), query=NoParameters, answer=QueueShape)
     def get(self, request: Request) -> Response:
         self.asked(NoParameters)
         stats = history.queue_stats()

@@ -7,6 +7,7 @@ from typing import Annotated
 from uuid import UUID
 
 import msgspec
+from django.utils.translation import gettext_noop as _
 from django.views.decorators.debug import sensitive_variables
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -30,7 +31,7 @@ class RouteTls(StrEnum):
 
 class RouteShape(Shape, frozen=True):
     id: UUID
-    domain: Annotated[str, msgspec.Meta(description="of recipients; * is every domain without a route of its own")]
+    domain: Annotated[str, msgspec.Meta(description=_("of recipients; * is every domain without a route of its own"))]
     host: str
     port: int
     tls: RouteTls
@@ -46,13 +47,13 @@ class RouteInput(Input, frozen=True):
     host: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 25
     tls: RouteTls = RouteTls.OPPORTUNISTIC
-    connections: Annotated[int, msgspec.Meta(ge=1, le=1000, description="at once; 20 if not given")] | None = None
+    connections: Annotated[int, msgspec.Meta(ge=1, le=1000, description=_("at once; 20 if not given"))] | None = None
     username: Annotated[str, msgspec.Meta(max_length=255)] = ""
-    password: Annotated[str, msgspec.Meta(max_length=255, description="never shown again")] = ""
+    password: Annotated[str, msgspec.Meta(max_length=255, description=_("never shown again"))] = ""
 
 
 class Routes(ResourceView):
-    @operation("list_routes", tag="routes", says="The tenant's smarthosts", query=Query, answer=RoutePage)
+    @operation("list_routes", tag="routes", says=_("The tenant's smarthosts"), query=Query, answer=RoutePage)
     def get(self, request: Request) -> Response:
         asked = self.asked(Query)
         found = Route.objects.filter(tenant=self.tenant).order_by("-id")
@@ -64,7 +65,7 @@ class Routes(ResourceView):
 
 
 class RouteOne(ResourceView):
-    @operation("get_route", tag="routes", says="The route of a domain", query=NoParameters, answer=RouteShape)
+    @operation("get_route", tag="routes", says=_("The route of a domain"), query=NoParameters, answer=RouteShape)
     def get(self, request: Request, domain: str) -> Response:
         self.asked(NoParameters)
         found = Route.objects.filter(tenant=self.tenant, domain=domain.lower()).first()
@@ -73,7 +74,7 @@ class RouteOne(ResourceView):
         return Response(route_shape(found))
 
     @operation(
-        "set_route", tag="routes", says="Send a domain's mail to a smarthost", body=RouteInput, answer=RouteShape
+        "set_route", tag="routes", says=_("Send a domain's mail to a smarthost"), body=RouteInput, answer=RouteShape
     )
     def put(self, request: Request, domain: str) -> Response:
         given = self.given(RouteInput)
@@ -82,7 +83,7 @@ class RouteOne(ResourceView):
     @operation(
         "remove_route",
         tag="routes",
-        says="Let the domain's mail go to its MX hosts again",
+        says=_("Let the domain's mail go to its MX hosts again"),
         query=NoParameters,
         answer=RouteShape,
     )

@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext_noop as _
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -41,16 +42,16 @@ class SuppressionReasonName(StrEnum):
 
 class SuppressionShape(Shape, rename={"reply_class": "class"}, frozen=True):
     id: UUID
-    address: Annotated[str, msgspec.Meta(description="an address, a domain, or a pattern with *")]
-    kind: Annotated[str, msgspec.Meta(description="address, domain or pattern")]
-    scope: Annotated[str, msgspec.Meta(description="tenant or stream")]
+    address: Annotated[str, msgspec.Meta(description=_("an address, a domain, or a pattern with *"))]
+    kind: Annotated[str, msgspec.Meta(description=_("address, domain or pattern"))]
+    scope: Annotated[str, msgspec.Meta(description=_("tenant or stream"))]
     stream: str | None
     reason: SuppressionReasonName
     reply_class: str | None
     detail: str | None
     message_id: UUID | None
     recipient_id: UUID | None
-    hits: Annotated[int, msgspec.Meta(description="mails it kept back")]
+    hits: Annotated[int, msgspec.Meta(description=_("mails it kept back"))]
     created_at: Moment
     created_by: str | None
     expires_at: Moment | None
@@ -63,20 +64,20 @@ SuppressionPage = page_of(SuppressionShape)
 
 
 class SuppressionQuery(Query, frozen=True):
-    search: Annotated[str, msgspec.Meta(max_length=320, description="a part of the address")] = ""
+    search: Annotated[str, msgspec.Meta(max_length=320, description=_("a part of the address"))] = ""
     scope: SuppressionScopeName | msgspec.UnsetType = msgspec.UNSET
     reason: SuppressionReasonName | msgspec.UnsetType = msgspec.UNSET
-    removed: Annotated[bool, msgspec.Meta(description="what was removed, instead of what is in force")] = False
+    removed: Annotated[bool, msgspec.Meta(description=_("what was removed, instead of what is in force"))] = False
 
 
 Address = Annotated[str, msgspec.Meta(min_length=1, max_length=320)]
-StreamName = Annotated[str, msgspec.Meta(max_length=48, description="only for mail of this stream")]
+StreamName = Annotated[str, msgspec.Meta(max_length=48, description=_("only for mail of this stream"))]
 Note = Annotated[str, msgspec.Meta(max_length=500)]
 
 
 class NewSuppression(Input, frozen=True):
     address: Annotated[
-        str, msgspec.Meta(min_length=1, max_length=320, description="an address, a domain, or a pattern with *")
+        str, msgspec.Meta(min_length=1, max_length=320, description=_("an address, a domain, or a pattern with *"))
     ]
     stream: StreamName = ""
     expires_at: MomentGiven | None = None
@@ -85,13 +86,13 @@ class NewSuppression(Input, frozen=True):
 
 class RemovalQuery(Input, frozen=True):
     reason: Annotated[
-        str, msgspec.Meta(max_length=500, description="needed where the recipient asked not to get mail")
+        str, msgspec.Meta(max_length=500, description=_("needed where the recipient asked not to get mail"))
     ] = ""
 
 
 class BulkAddition(Input, frozen=True):
     addresses: Annotated[
-        list[Address], msgspec.Meta(min_length=1, max_length=MOST_AT_ONCE, description="addresses and domains")
+        list[Address], msgspec.Meta(min_length=1, max_length=MOST_AT_ONCE, description=_("addresses and domains"))
     ]
     stream: StreamName = ""
     expires_at: MomentGiven | None = None
@@ -101,9 +102,9 @@ class BulkAddition(Input, frozen=True):
 class BulkRemoval(Input, frozen=True):
     addresses: Annotated[list[Address], msgspec.Meta(min_length=1, max_length=MOST_AT_ONCE)]
     stream: StreamName = ""
-    reason: Annotated[str, msgspec.Meta(max_length=500, description="without it, those whose recipient asked stay")] = (
-        ""
-    )
+    reason: Annotated[
+        str, msgspec.Meta(max_length=500, description=_("without it, those whose recipient asked stay"))
+    ] = ""
 
 
 class BulkStatus(StrEnum):
@@ -121,12 +122,12 @@ class BulkResult(Shape, frozen=True):
 
 class BulkResults(Shape, frozen=True):
     changed: int
-    results: Annotated[list[BulkResult], msgspec.Meta(description="one for each address, in order")]
+    results: Annotated[list[BulkResult], msgspec.Meta(description=_("one for each address, in order"))]
 
 
 class Suppressions(ResourceView):
     @operation(
-        "list_suppressions", tag="suppressions", says="Suppressions, newest first", query=SuppressionQuery,
+        "list_suppressions", tag="suppressions", says=_("Suppressions, newest first"), query=SuppressionQuery,
         answer=SuppressionPage,
     )  # fmt: skip
     def get(self, request: Request) -> Response:
@@ -150,7 +151,7 @@ class Suppressions(ResourceView):
     @operation(
         "add_suppression",
         tag="suppressions",
-        says="Let no mail go there; what stands for longer is left as it is",
+        says=_("Let no mail go there; what stands for longer is left as it is"),
         body=NewSuppression,
         answer=SuppressionShape,
         status=201,
@@ -168,7 +169,7 @@ class Suppressions(ResourceView):
 
 class SuppressionOne(ResourceView):
     @operation(
-        "get_suppression", tag="suppressions", says="One suppression", query=NoParameters, answer=SuppressionShape
+        "get_suppression", tag="suppressions", says=_("One suppression"), query=NoParameters, answer=SuppressionShape
     )
     def get(self, request: Request, suppression_id: UUID) -> Response:
         self.asked(NoParameters)
@@ -177,7 +178,7 @@ class SuppressionOne(ResourceView):
     @operation(
         "remove_suppression",
         tag="suppressions",
-        says="Let mail go there again",
+        says=_("Let mail go there again"),
         query=RemovalQuery,
         answer=SuppressionShape,
     )
@@ -189,7 +190,7 @@ class SuppressionOne(ResourceView):
 
 class RestoreSuppression(ResourceView):
     @operation(
-        "restore_suppression", tag="suppressions", says="Take a removal back within 30 days", answer=SuppressionShape
+        "restore_suppression", tag="suppressions", says=_("Take a removal back within 30 days"), answer=SuppressionShape
     )
     def post(self, request: Request, suppression_id: UUID) -> Response:
         self.given(NoParameters)
@@ -198,7 +199,9 @@ class RestoreSuppression(ResourceView):
 
 
 class AddMany(ResourceView):
-    @operation("add_suppressions", tag="suppressions", says="Up to 1000 at once", body=BulkAddition, answer=BulkResults)
+    @operation(
+        "add_suppressions", tag="suppressions", says=_("Up to 1000 at once"), body=BulkAddition, answer=BulkResults
+    )
     def post(self, request: Request) -> Response:
         given = self.given(BulkAddition)
         owner = _owner(self, given.stream)
@@ -217,7 +220,7 @@ class AddMany(ResourceView):
 
 class RemoveMany(ResourceView):
     @operation(
-        "remove_suppressions", tag="suppressions", says="Up to 1000 at once", body=BulkRemoval, answer=BulkResults
+        "remove_suppressions", tag="suppressions", says=_("Up to 1000 at once"), body=BulkRemoval, answer=BulkResults
     )
     def post(self, request: Request) -> Response:
         given = self.given(BulkRemoval)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 from django.utils import timezone
+from django.utils.translation import gettext_noop as _
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -25,24 +26,24 @@ from relayweb.api.structures import Input, Moment, MomentGiven, Query, Shape, in
 class StreamShape(Shape, frozen=True):
     id: UUID
     name: str
-    kind: Annotated[str, msgspec.Meta(description="transactional or bulk")]
+    kind: Annotated[str, msgspec.Meta(description=_("transactional or bulk"))]
     is_default: bool
 
 
 class LimitsShape(Shape, frozen=True):
-    hourly_limit: Annotated[int | None, msgspec.Meta(description="recipients accepted in an hour; null: no limit")]
+    hourly_limit: Annotated[int | None, msgspec.Meta(description=_("recipients accepted in an hour; null: no limit"))]
     daily_limit: int | None
     monthly_limit: int | None
-    rate_per_second: Annotated[float | None, msgspec.Meta(description="recipients sent in a second")]
+    rate_per_second: Annotated[float | None, msgspec.Meta(description=_("recipients sent in a second"))]
     max_message_bytes: int
-    max_recipients: Annotated[int, msgspec.Meta(description="of one message")]
+    max_recipients: Annotated[int, msgspec.Meta(description=_("of one message"))]
 
 
 class TenantShape(Shape, frozen=True):
     id: UUID
     slug: str
     name: str
-    state: Annotated[str, msgspec.Meta(description="active, suspended or closed")]
+    state: Annotated[str, msgspec.Meta(description=_("active, suspended or closed"))]
     state_reason: str | None
     created_at: Moment
     limits: LimitsShape
@@ -55,7 +56,7 @@ class MemberShape(Shape, frozen=True):
     id: UUID
     email: str
     name: str
-    role: Annotated[str, msgspec.Meta(description="owner, admin, developer or analyst")]
+    role: Annotated[str, msgspec.Meta(description=_("owner, admin, developer or analyst"))]
     created_at: Moment
 
 
@@ -63,7 +64,7 @@ MemberPage = page_of(MemberShape)
 
 
 class PeriodUsage(Shape, frozen=True):
-    used: Annotated[int, msgspec.Meta(description="recipients accepted")]
+    used: Annotated[int, msgspec.Meta(description=_("recipients accepted"))]
     limit: int | None
     remaining: int | None
     resets_at: Moment
@@ -76,16 +77,16 @@ class UsageShape(Shape, frozen=True):
 
 
 class CountShape(Shape, rename={"opened": "open"}, frozen=True):
-    at: Annotated[datetime, msgspec.Meta(tz=True, description="when the bucket begins")]
-    group: Annotated[str | None, msgspec.Meta(description="null where nothing is grouped by, or nothing is known")]
+    at: Annotated[datetime, msgspec.Meta(tz=True, description=_("when the bucket begins"))]
+    group: Annotated[str | None, msgspec.Meta(description=_("null where nothing is grouped by, or nothing is known"))]
     accepted: int
-    opened: Annotated[int, msgspec.Meta(description="still queued, deferred or held")]
+    opened: Annotated[int, msgspec.Meta(description=_("still queued, deferred or held"))]
     delivered: int
     bounced: int
     expired: int
     suppressed: int
     cancelled: int
-    returned: Annotated[int, msgspec.Meta(description="reported back after delivery, among those delivered")]
+    returned: Annotated[int, msgspec.Meta(description=_("reported back after delivery, among those delivered"))]
 
 
 class StatisticsShape(Shape, frozen=True):
@@ -93,12 +94,12 @@ class StatisticsShape(Shape, frozen=True):
     until: Moment
     bucket: Bucket
     group_by: Grouping | None
-    data: Annotated[list[CountShape], msgspec.Meta(description="oldest first; an empty bucket has no row")]
+    data: Annotated[list[CountShape], msgspec.Meta(description=_("oldest first; an empty bucket has no row"))]
 
 
 class StatisticsQuery(Input, frozen=True):
     since: (
-        Annotated[datetime, msgspec.Meta(tz=True, description="when accepted; 7 days ago if not given")]
+        Annotated[datetime, msgspec.Meta(tz=True, description=_("when accepted; 7 days ago if not given"))]
         | msgspec.UnsetType
     ) = msgspec.UNSET
     until: MomentGiven | msgspec.UnsetType = msgspec.UNSET
@@ -111,8 +112,8 @@ class RejectionShape(Shape, frozen=True):
     code: int
     enhanced: str | None
     text: str
-    reason: Annotated[str, msgspec.Meta(description="a machine word, the same as in a problem's type")]
-    count: Annotated[int, msgspec.Meta(description="how often within that minute")]
+    reason: Annotated[str, msgspec.Meta(description=_("a machine word, the same as in a problem's type"))]
+    count: Annotated[int, msgspec.Meta(description=_("how often within that minute"))]
     last_at: Moment
     credential_id: UUID | None
     author_domain: str | None
@@ -128,7 +129,7 @@ class RejectionQuery(Query, frozen=True):
 
 
 class TenantView(ResourceView):
-    @operation("get_tenant", tag="tenant", says="Who the key belongs to", query=NoParameters, answer=TenantShape)
+    @operation("get_tenant", tag="tenant", says=_("Who the key belongs to"), query=NoParameters, answer=TenantShape)
     def get(self, request: Request) -> Response:
         self.asked(NoParameters)
         tenant = self.tenant
@@ -152,7 +153,7 @@ class TenantView(ResourceView):
 
 
 class Members(ResourceView):
-    @operation("list_members", tag="tenant", says="People and their roles", query=Query, answer=MemberPage)
+    @operation("list_members", tag="tenant", says=_("People and their roles"), query=Query, answer=MemberPage)
     def get(self, request: Request) -> Response:
         asked = self.asked(Query)
         found = Membership.objects.of(self.tenant).select_related("user").order_by("-id")
@@ -165,7 +166,7 @@ class Members(ResourceView):
 
 class Usage(ResourceView):
     @operation(
-        "get_usage", tag="tenant", says="What was used of the limits (UTC)", query=NoParameters, answer=UsageShape
+        "get_usage", tag="tenant", says=_("What was used of the limits (UTC)"), query=NoParameters, answer=UsageShape
     )
     def get(self, request: Request) -> Response:
         self.asked(NoParameters)
@@ -176,7 +177,7 @@ class Statistics(ResourceView):
     @operation(
         "get_statistics",
         tag="tenant",
-        says="Recipients by time of acceptance (UTC) and one more thing",
+        says=_("Recipients by time of acceptance (UTC) and one more thing"),
         query=StatisticsQuery,
         answer=StatisticsShape,
     )
@@ -203,7 +204,7 @@ class Rejections(ResourceView):
     @operation(
         "list_rejections",
         tag="tenant",
-        says="What was refused at submission, over SMTP and HTTP, newest first",
+        says=_("What was refused at submission, over SMTP and HTTP, newest first"),
         query=RejectionQuery,
         answer=RejectionPage,
     )
