@@ -86,6 +86,15 @@ class Batch(msgspec.Struct, forbid_unknown_fields=True):
     defaults: dict[str, Any] = {}
 
 
+class BatchOfMails(msgspec.Struct, forbid_unknown_fields=True):
+    """As the document shows a batch: what is read later is written out."""
+
+    messages: Annotated[list[Mail], msgspec.Meta(min_length=1, max_length=BATCH_AT_MOST)]
+    defaults: Annotated[Mail | msgspec.UnsetType, msgspec.Meta(description=_("what the mails have in common"))] = (
+        msgspec.UNSET
+    )
+
+
 def read_mail(body: bytes | msgspec.Raw) -> Mail:
     """Raises Problem."""
     return _read(lambda: msgspec.json.decode(body, type=Mail))

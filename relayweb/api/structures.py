@@ -193,8 +193,10 @@ def _tidy(schema: Any) -> Any:
     tidy = {name: _tidy(value) for name, value in schema.items() if not (name == "title" and isinstance(value, str))}
     if "$ref" in tidy:
         tidy["$ref"] = _public(tidy["$ref"])
-    # A default of null says no more than that the field may be left out.
-    return {name: value for name, value in tidy.items() if not (name == "default" and value is None)}
+    if tidy.pop("contentEncoding", "") == "base64":
+        tidy["format"] = "byte"
+    # A default that is empty says no more than that the field may be left out.
+    return {name: value for name, value in tidy.items() if not (name == "default" and value in (None, "", [], {}))}
 
 
 def parameters_of(kind: type[msgspec.Struct]) -> list[OpenApiParameter]:

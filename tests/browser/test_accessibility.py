@@ -47,6 +47,9 @@ def pages(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]]:
         welcome = "/" + link.split("/", 3)[3]
         for name, address in (("sign in", "/accounts/login/"), ("dead link", "/welcome/nothing/"), ("link", welcome)):
             yield name, window.open(address)
+        page = window.open("/api/v1/docs")
+        page.evaluate("document.querySelectorAll('details').forEach((one, place) => { one.open = place % 5 === 0; })")
+        yield "API", page
         page = window.open("/accounts/login/")
         page.fill("#email", "nobody@acme.example")
         page.fill("#password", "wrong")
