@@ -115,6 +115,7 @@ _STATUS_OF = {
     replies.TENANT_SUSPENDED.reason: 403,
     replies.SENDING_TOO_FAST.reason: 429,
     "quota": 429,
+    replies.IDEMPOTENCY_KEY_REUSED.reason: 409,
 }
 # What a business function will not do, where the status is not 422.
 _STATUS_OF_REFUSAL = {"beyond_own_powers": 403, "operators_only": 403}
@@ -130,6 +131,7 @@ _FIELD_OF = {
     "sender_not_verified": "headers.Sender",
     "sender_malformed": "headers.Sender",
     "stream_unknown": "stream",
+    "pool_not_allowed": "pool",
 }
 
 
@@ -167,7 +169,7 @@ def respond(error: Exception, context: Mapping[str, Any]) -> Response:
     """The views' exception handler: the edge at which every failure becomes a document."""
     request: HttpRequest = context["request"]
     reference = getattr(request, "reference", "")
-    problem = _problem_of(error, reference)
+    problem = problem_of(error, reference)
     return response_of(problem, reference=reference, headers=getattr(error, "auth_header", None))
 
 
@@ -180,7 +182,8 @@ def response_of(problem: Problem, *, reference: str = "", headers: str | None = 
     return response
 
 
-def _problem_of(error: Exception, reference: str) -> Problem:
+def problem_of(error: Exception, reference: str) -> Problem:
+    """What a failure is told as; a fault is logged under the reference."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, Rejection):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, path, re_path
 
 from relayweb.api import documentation
+from relayweb.api.compatible import postal, sendgrid
 from relayweb.api.v1 import credentials, domains, messages, operator, routes, sending, suppressions, tenant
 from relayweb.api.views import no_such_path
 
@@ -87,6 +88,14 @@ v1: list[URLPattern | URLResolver] = [
 about: list[URLPattern | URLResolver] = [
     path("schema", documentation.schema, name="api-schema"),
     path("docs", documentation.page, name="api-docs"),
+]
+
+# Addresses that clients of other services know. The one of SendGrid writes //v3 where its base ends in a slash.
+compatible: list[URLPattern | URLResolver] = [
+    path("api/v1/send/message", postal.SendMessage.as_view(), name="postal-send-message"),
+    path("api/v1/send/raw", postal.SendRaw.as_view(), name="postal-send-raw"),
+    re_path(r"^/?v3/mail/send\Z", sendgrid.Send.as_view(), name="sendgrid-mail-send"),
+    re_path(r"^/?v3/(?P<rest>[\s\S]*)\Z", sendgrid.no_such_path, name="sendgrid-nothing"),
 ]
 
 nothing_here: list[URLPattern | URLResolver] = [re_path(r"^(?P<rest>[\s\S]*)\Z", no_such_path, name="api-nothing")]
