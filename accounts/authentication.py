@@ -29,6 +29,8 @@ from accounts.models import CredentialKind
 REMEMBERED = timedelta(seconds=3)
 # Peers without a credential, and names nobody has: what was issued a moment ago should work.
 _NOTHING_REMEMBERED = timedelta(seconds=1)
+# A secret that does not fit may be newer than what is remembered: it is looked up again, but not for each guess.
+_DOUBTED_AFTER = timedelta(milliseconds=200)
 _MOST_ENTRIES = 50_000
 
 _LONGEST_USERNAME = 64
@@ -131,8 +133,12 @@ async def _authenticate(pool: Pool, kind: CredentialKind, username: str, secret:
     offered = secret.encode("utf-8", "surrogatepass")
     if len(offered) > _LONGEST_SECRET_OCTETS:
         return None
+    digest = hashlib.sha256(offered).digest()
     found = await _named(pool, kind, username)
-    opens = _opens(found, hashlib.sha256(offered).digest())
+    opens = _opens(found, digest)
+    if not opens:
+        found = await _named(pool, kind, username, within=_DOUBTED_AFTER)
+        opens = _opens(found, digest)
     return found.principal if found is not None and opens and found.may_be_used_from(peer) else None
 
 
@@ -145,12 +151,12 @@ def _opens(found: _Found | None, offered: bytes) -> bool:
     return (is_current and current is not _NO_HASH) or (is_former and former is not _NO_HASH)
 
 
-async def _named(pool: Pool, kind: CredentialKind, username: str) -> _Found | None:
+async def _named(pool: Pool, kind: CredentialKind, username: str, *, within: timedelta = REMEMBERED) -> _Found | None:
     # PostgreSQL takes no NUL, and no lone surrogate can be sent to it: no such name was ever issued.
     if not username or len(username) > _LONGEST_USERNAME or not username.isprintable():
         return None
     return await _answers_of(pool).get(
-        (kind, username), lambda: _find(pool, _BY_NAME, {"kind": kind.value, "username": username})
+        (kind, username), lambda: _find(pool, _BY_NAME, {"kind": kind.value, "username": username}), within=within
     )
 
 
@@ -245,17 +251,29 @@ def _read(row: DictRow) -> _Found:
 # ---------------------------------------------------------------- remembering
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """An answer, when it was asked for and until when it holds, by the monotonic clock."""
+
+    asked_at: float
+    until: float
+    found: _Found | None
+
+
 class _Answers:
     """A few seconds' memory of look-ups; whoever asks while a look-up is under way shares its answer."""
 
     def __init__(self) -> None:
-        self._known: dict[Hashable, tuple[float, _Found | None]] = {}
+        self._known: dict[Hashable, _Known] = {}
         self._asked: dict[Hashable, asyncio.Task[_Found | None]] = {}
 
-    async def get(self, key: Hashable, find: Callable[[], Awaitable[_Found | None]]) -> _Found | None:
-        known = self._known.get(key)
-        if known is not None and known[0] > time.monotonic():
-            return known[1]
+    async def get(
+        self, key: Hashable, find: Callable[[], Awaitable[_Found | None]], *, within: timedelta = REMEMBERED
+    ) -> _Found | None:
+        """What is remembered is taken if it was asked ``within`` that time."""
+        known, now = self._known.get(key), time.monotonic()
+        if known is not None and known.until > now and now - known.asked_at < within.total_seconds():
+            return known.found
         task = self._asked.get(key)
         if task is None:
             task = asyncio.ensure_future(self._ask(key, find))
@@ -272,7 +290,7 @@ class _Answers:
         if len(self._known) >= _MOST_ENTRIES:
             self._known.clear()
         remembered = REMEMBERED if found is not None else _NOTHING_REMEMBERED
-        self._known[key] = (asked_at + remembered.total_seconds(), found)
+        self._known[key] = _Known(asked_at, asked_at + remembered.total_seconds(), found)
         return found
 
 

@@ -21,7 +21,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from accounts import audit, quotas
+from accounts import audit, delegation, quotas
 from accounts.audit import Actor
 from accounts.models import Credential, CredentialKind, CredentialUse, Tenant
 from accounts.models.fields import Network
@@ -31,6 +31,7 @@ SECRET_OCTETS = 24
 OVERLAP = timedelta(hours=24)  # how long a rotated secret stays valid beside the new one
 SHORTEST_PREFIX = {4: 24, 6: 48}
 API_SCOPES = ("send", "read", "manage")
+OPERATE = "operate"  # of the operator's keys, which belong to the system tenant
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
 
@@ -56,12 +57,15 @@ def issue_credential(
     rate_per_second: float | None = None,
     daily_limit: int | None = None,
     expires_at: datetime | None = None,
+    within: Credential | None = None,
 ) -> Issued:
-    """Raises Refused. ``stream_id`` and ``pool_id`` must have been looked up for this tenant by the caller."""
+    """Raises Refused. ``stream_id`` and ``pool_id`` must have been looked up for this tenant by the caller.
+
+    ``within`` is the key that asks, where one does: it cannot give away more than it has.
+    """
     _refuse_unknown(kind, CredentialKind.values, field="kind")
     _refuse_unknown(use, CredentialUse.values, field="use")
-    for scope in scopes:
-        _refuse_unknown(scope, API_SCOPES, field="scopes")
+    _check_scopes(tenant, kind, scopes, actor)
     if tenant.state == "closed":
         raise Refused(_("The tenant %(slug)s is closed.") % {"slug": tenant.slug}, reason="tenant_closed")
     if expires_at is not None and expires_at <= timezone.now():
@@ -82,6 +86,10 @@ def issue_credential(
         expires_at=expires_at,
         created_by=actor.user,
     )
+    if kind == CredentialKind.NETWORK and network:
+        credential.network = _parse_network(network, field="network")
+    if within is not None:
+        delegation.ensure_within(within, credential)
     with transaction.atomic():
         secret: str | None = None
         if kind == CredentialKind.NETWORK:
@@ -103,6 +111,10 @@ def issue_credential(
                 "network": credential.network,
                 "stream_id": stream_id,
                 "pool_id": pool_id,
+                "scopes": credential.scopes,
+                "only_domain": only_domain,
+                "only_networks": credential.only_networks,
+                "expires_at": expires_at,
             },
         )
     return Issued(credential, secret)
@@ -113,8 +125,15 @@ def api_key(credential: Credential, secret: str) -> str:
     return f"{credential.username}.{secret}"
 
 
-def rotate_credential(credential: Credential, *, actor: Actor, overlap: timedelta = OVERLAP) -> str:
-    """A new secret; the old one works on for ``overlap``. Raises Refused for networks and revoked credentials."""
+def rotate_credential(
+    credential: Credential, *, actor: Actor, overlap: timedelta = OVERLAP, within: Credential | None = None
+) -> str:
+    """A new secret; the old one works on for ``overlap``. Raises Refused for networks and revoked credentials.
+
+    ``within`` is the key that asks, where one does: it is not told the secret of a credential that may do more.
+    """
+    if within is not None and within.pk != credential.pk:
+        delegation.ensure_within(within, credential)
     if credential.secret_sha256 is None:
         raise Refused(_("A network credential has no secret."), reason="no_secret")
     secret, now = _new_secret(), timezone.now()
@@ -199,6 +218,17 @@ def list_credentials(tenant: Tenant, *, with_revoked: bool = False) -> list[Cred
     return list(credentials if with_revoked else credentials.filter(revoked_at=None))
 
 
+def _check_scopes(tenant: Tenant, kind: str, scopes: Sequence[str], actor: Actor) -> None:
+    for scope in scopes:
+        _refuse_unknown(scope, (*API_SCOPES, OPERATE), field="scopes")
+    if kind == CredentialKind.API and not scopes:
+        raise Refused(_("A key without a scope could do nothing."), reason="scopes_missing", field="scopes")
+    if OPERATE in scopes and not (actor.is_operator and tenant.is_system):
+        raise Refused(
+            _("Only an operator can have a key that operates the service."), reason="operators_only", field="scopes"
+        )
+
+
 # ---------------------------------------------------------------- logins
 
 
@@ -281,6 +311,8 @@ def _overlaps(network: Network) -> Refused:
 
 def _parse_network(text: str, *, field: str) -> Network:
     try:
+        if "%" in text:
+            raise ValueError("a zone is no part of it")
         return ipaddress.ip_network(text.strip())
     except ValueError as error:
         raise Refused(

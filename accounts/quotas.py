@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
@@ -91,6 +91,16 @@ def window_start(period: str, moment: datetime) -> datetime:
             return hour.replace(hour=0)
         case QuotaPeriod.MONTH:
             return hour.replace(day=1, hour=0)
+
+
+def window_end(period: str, moment: datetime) -> datetime:
+    """When the next one begins, and what was used counts no more."""
+    start = window_start(period, moment)
+    # A month has at most 31 days, and the hours after it belong to the next.
+    longest = {QuotaPeriod.HOUR: timedelta(hours=1), QuotaPeriod.DAY: timedelta(days=1)}.get(
+        QuotaPeriod(period), timedelta(days=31)
+    )
+    return window_start(period, start + longest)
 
 
 def keep_rate_bucket(owner_id: UUID, rate_per_second: float | None) -> None:

@@ -23,12 +23,13 @@ _WRITTEN_EVERY_SECONDS = 5.0
 class UseBook:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._uses: dict[UUID, tuple[int, str]] = {}
+        self._uses: dict[UUID, tuple[int, str | None]] = {}
 
-    def note(self, credential_id: UUID | None, *, peer: str, mails: int) -> None:
+    def note(self, credential_id: UUID | None, *, peer: str | None, mails: int) -> None:
+        """Behind a unix socket a peer has no address."""
         if credential_id is not None:
-            count, _ = self._uses.get(credential_id, (0, ""))
-            self._uses[credential_id] = (count + mails, peer)
+            count, _ = self._uses.get(credential_id, (0, None))
+            self._uses[credential_id] = (count + mails, peer or None)
 
     async def keep(self) -> None:
         """Write down what was noted, until cancelled."""

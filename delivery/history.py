@@ -838,3 +838,7 @@ def _within_the_time_limit() -> Iterator[None]:
         if isinstance(error.__cause__, psycopg.errors.QueryCanceled):
             raise TookTooLong from error
         raise
+
+
+# Other modules that read lists end in the same way.
+within_the_time_limit = _within_the_time_limit

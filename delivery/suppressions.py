@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -35,6 +35,7 @@ RESTORABLE = timedelta(days=30)
 MOST_PATTERNS = 100
 MOST_IMPORTED = 100_000
 MOST_ERRORS_TOLD = 100
+MOST_VALUES_TOLD = 100  # in the audit log; who removed a row stands in the row as well
 _PAGE = 2_000
 _BATCH = 5_000
 _FEWEST_LITERALS = 4
@@ -160,6 +161,36 @@ def restore(suppression: Suppression, *, actor: Actor) -> Suppression:
         suppression.refresh_from_db()
         _record(actor, "suppression.restore", suppression, after=_shown(suppression))
     return suppression
+
+
+def add_many(owner: Owner, rows: Mapping[Target, Cause], *, actor: Actor) -> int:
+    """Addresses and domains in one statement; how many were new or changed. One entry of the audit log."""
+    with transaction.atomic():
+        changed = _put(owner, rows.items(), by=actor.name) if rows else 0
+        if changed:
+            _record_many(owner, "suppression.add_many", rows, changed, actor)
+    return changed
+
+
+def remove_many(owner: Owner, targets: Collection[Target], *, actor: Actor, reason: str = "") -> set[Target]:
+    """Those that stood and are removed now. A person's own word is lifted only where ``reason`` says why."""
+    standing = Suppression.objects.filter(
+        owner_id=owner.id, value__in=[target.value for target in targets], removed_at=None
+    )
+    if not reason.strip():
+        standing = standing.exclude(reason__in=[SuppressionReason.COMPLAINT, SuppressionReason.UNSUBSCRIBE])
+    with transaction.atomic():
+        found = {
+            Target(SuppressionKind(row.kind), row.value): row.pk
+            for row in standing.select_for_update(of=("self",)).order_by("pk")
+        }
+        removed = {target: found[target] for target in targets if target in found}
+        Suppression.objects.filter(pk__in=removed.values()).update(
+            removed_at=timezone.now(), removed_by=actor.name[:254], removed_reason=reason[:500]
+        )
+        if removed:
+            _record_many(owner, "suppression.remove_many", removed, len(removed), actor, reason=reason)
+    return set(removed)
 
 
 def forget_old(*, now: datetime | None = None) -> int:
@@ -655,6 +686,21 @@ def _shown(row: Suppression) -> dict[str, Any]:
         "class": row.reply_class,
         "expires_at": row.expires_at,
     }
+
+
+def _record_many(
+    owner: Owner, action: str, targets: Iterable[Target], changed: int, actor: Actor, *, reason: str = ""
+) -> None:
+    named = [target.value for target in targets]
+    audit.record(
+        actor,
+        action,
+        tenant=owner.tenant,
+        object_id=owner.id,
+        object_name=str(owner.stream or owner.tenant or "operator"),
+        after={"changed": changed, "values": named[:MOST_VALUES_TOLD]},
+        reason=reason,
+    )
 
 
 def _record_import(owner: Owner, done: Imported, actor: Actor, import_id: UUID | None) -> None:

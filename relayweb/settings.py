@@ -317,11 +317,13 @@ CONTENT_SECURITY_POLICY = {
 
 # ---------------------------------------------------------------- HTTP API (relayweb.api)
 API_REQUESTS_PER_MINUTE = env.integer("API_REQUESTS_PER_MINUTE", 3000, minimum=1)
+API_TENANT_REQUESTS_PER_MINUTE = env.integer("API_TENANT_REQUESTS_PER_MINUTE", 12000, minimum=1)
 REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "UNAUTHENTICATED_USER": None,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
+SPECTACULAR_SETTINGS = {"OAS_VERSION": "3.1.0", "SCHEMA_PATH_PREFIX": "/api/v1/", "COMPONENT_SPLIT_PATCH": False}
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("ja", "日本語"), ("en", "English")]

@@ -120,6 +120,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("operator/", include(operator_pages)),
     *api.compatible,
     path("api/v1/", include(api.v1)),
+    path("api/v1/", include(api.about)),
     path("api/", include(api.nothing_here)),
 ]
 

@@ -1,4 +1,4 @@
-"""What people do to waiting recipients: hold, release, cancel, try now. Every change shows in the recipient's history.
+"""What people do to waiting recipients: hold, release, cancel, try now, send later. Each shows in the recipient's history.
 
 Only entries that nobody has in hand are touched: what is being attempted finishes its attempt and can be caught before the
 next one. Each function returns how many it changed and how many were in hand.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -182,6 +183,35 @@ def retry(which: Which) -> Changed:
         return Changed(len(rows), _in_hand(cursor, which))
 
 
+def reschedule(message_id: UUID, at: datetime) -> Changed:
+    """Let the recipients of a message that nobody has tried go out at ``at``, with their whole lifetime from then on."""
+    which = Which(message_id=message_id)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            f"""WITH entry AS (
+                    SELECT recipient_id, greatest(%s, now()) - next_attempt_at AS later FROM delivery_queue_entry AS entry
+                    WHERE entry.message_id = %s AND {_NOT_IN_HAND} AND held_reason IS NULL AND attempts = 0
+                    FOR UPDATE)
+                UPDATE delivery_queue_entry AS moved
+                SET next_attempt_at = moved.next_attempt_at + entry.later, accepted_at = moved.accepted_at + entry.later
+                FROM entry WHERE moved.recipient_id = entry.recipient_id
+                RETURNING moved.recipient_id, moved.message_id, moved.tenant_id, moved.lane_id, entry.later""",
+            [at, message_id],
+        )
+        rows = cursor.fetchall()
+        if rows:
+            cursor.execute(
+                "UPDATE delivery_recipient SET next_attempt_at = greatest(%s, now()) WHERE id = ANY(%s)",
+                [at, [row[0] for row in rows]],
+            )
+            cursor.execute(
+                "UPDATE delivery_message SET expires_at = expires_at + %s WHERE id = %s",
+                [max(row[4] for row in rows), message_id],
+            )
+            _make_due(cursor, rows, at=at)
+        return Changed(len(rows), _in_hand(cursor, which))
+
+
 def hold_domain(domain_id: UUID, *, reason: str) -> Changed:
     """The domain may not send at present: what is open of it waits until it may again, or expires."""
     return hold(Which(domain_id=domain_id), reason=reason)
@@ -217,11 +247,11 @@ def _tell(cursor: CursorWrapper, kind: EventKind, rows: Sequence[Any], data: dic
     )
 
 
-def _make_due(cursor: CursorWrapper, rows: Sequence[Any]) -> None:
+def _make_due(cursor: CursorWrapper, rows: Sequence[Any], *, at: datetime | None = None) -> None:
     cursor.execute(
-        """UPDATE delivery_lane SET next_due_at = least(next_due_at, now())
+        """UPDATE delivery_lane SET next_due_at = least(next_due_at, greatest(%s, now()))
            FROM (SELECT id FROM delivery_lane WHERE id = ANY(%s) ORDER BY id FOR UPDATE) AS mine
            WHERE delivery_lane.id = mine.id""",
-        [sorted({row[3] for row in rows})],
+        [at, sorted({row[3] for row in rows})],
     )
     cursor.execute(wake.RING, [wake.LANES])

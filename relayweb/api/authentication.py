@@ -13,6 +13,7 @@ from rest_framework.request import Request
 
 from accounts.audit import Actor
 from accounts.authentication import Principal
+from accounts.credentials import OPERATE
 from accounts.models import Tenant
 from delivery.acceptance import door
 
@@ -36,7 +37,11 @@ class Caller:
 
     @property
     def actor(self) -> Actor:
-        return Actor(name=f"API key {self.username}", peer_address=self.address or None)
+        return Actor(
+            name=f"API key {self.username}",
+            is_operator=OPERATE in self.principal.scopes,
+            peer_address=self.address or None,
+        )
 
 
 def caller_of_key(key: str, request: Any) -> Caller | None:

@@ -19,10 +19,11 @@ from typing import Annotated, Any
 import msgspec
 from django.conf import settings
 from django.utils import timezone
+from django.utils.translation import gettext_noop as _
 
 from accounts.authentication import Principal
 from delivery.acceptance import controls as acceptance_controls
-from delivery.acceptance.controls import MOST_METADATA, MOST_TAGS, ControlError
+from delivery.acceptance.controls import MOST_METADATA, MOST_TAGS, SCHEDULED_AT_MOST, ControlError
 from delivery.acceptance.submission import Controls, Once, Peer, Submission, TlsRequirement
 from delivery.core.compose import Attachment, ComposeError, Composition, Named, compose, refuse_breaks, substitute
 from delivery.core.content import ContentError, HeaderField, author_of, read_header_section
@@ -39,16 +40,16 @@ class AddressObject(msgspec.Struct, forbid_unknown_fields=True, rename={"address
     name: Annotated[str, msgspec.Meta(max_length=400)] = ""
 
 
-Address = Annotated[str, msgspec.Meta(max_length=1000, description="`a@b.example` or `Name <a@b.example>`")]
+Address = Annotated[str, msgspec.Meta(max_length=1000, description=_("`a@b.example` or `Name <a@b.example>`"))]
 Addresses = Address | AddressObject | list[Address | AddressObject]
 
 
 class File(msgspec.Struct, forbid_unknown_fields=True):
-    content: Annotated[bytes, msgspec.Meta(description="base64")]
+    content: Annotated[bytes, msgspec.Meta(description=_("base64"))]
     filename: Annotated[str, msgspec.Meta(max_length=255)] = ""
     content_type: Annotated[str, msgspec.Meta(max_length=255)] = "application/octet-stream"
     content_id: Annotated[
-        str, msgspec.Meta(max_length=250, description="shown within the HTML that names it as `cid:`")
+        str, msgspec.Meta(max_length=250, description=_("shown within the HTML that names it as `cid:`"))
     ] = ""
 
 
@@ -66,20 +67,22 @@ class Mail(msgspec.Struct, forbid_unknown_fields=True, rename={"author": "from"}
     headers: dict[str, str] = {}
     attachments: Annotated[list[File], msgspec.Meta(max_length=500)] = []
     raw: Annotated[
-        bytes | None, msgspec.Meta(description="a whole mail (RFC 5322) in base64; `to` is then its envelope")
+        bytes | None, msgspec.Meta(description=_("a whole mail (RFC 5322) in base64; `to` is then its envelope"))
     ] = None
     variables: Annotated[
-        dict[str, str], msgspec.Meta(description="fill `{{name}}` in subject, text and html of this mail")
+        dict[str, str], msgspec.Meta(description=_("fill `{{name}}` in subject, text and html of this mail"))
     ] = {}
     tags: Annotated[list[str], msgspec.Meta(max_length=MOST_TAGS)] = []
     metadata: Annotated[dict[str, str], msgspec.Meta(max_length=MOST_METADATA)] = {}
     stream: Annotated[str, msgspec.Meta(max_length=48)] = ""
-    pool: Annotated[str, msgspec.Meta(max_length=48, description="one of the tenant's own, or one a stream uses")] = ""
+    pool: Annotated[
+        str, msgspec.Meta(max_length=48, description=_("one of the tenant's own, or one a stream uses"))
+    ] = ""
     tls: (
-        Annotated[TlsRequirement, msgspec.Meta(description="not without encryption, or not without a proved name")]
+        Annotated[TlsRequirement, msgspec.Meta(description=_("not without encryption, or not without a proved name"))]
         | None
     ) = None
-    send_at: Annotated[datetime, msgspec.Meta(tz=True, description="at most 72 hours ahead")] | None = None
+    send_at: Annotated[datetime, msgspec.Meta(tz=True, description=_("at most 72 hours ahead"))] | None = None
     lifetime_seconds: Annotated[int, msgspec.Meta(ge=60, le=604_800)] | None = None
 
 
@@ -88,6 +91,15 @@ class Batch(msgspec.Struct, forbid_unknown_fields=True):
 
     messages: Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1, max_length=BATCH_AT_MOST)]
     defaults: dict[str, Any] = {}
+
+
+class BatchOfMails(msgspec.Struct, forbid_unknown_fields=True):
+    """As the document shows a batch: what is read later is written out."""
+
+    messages: Annotated[list[Mail], msgspec.Meta(min_length=1, max_length=BATCH_AT_MOST)]
+    defaults: Annotated[Mail | msgspec.UnsetType, msgspec.Meta(description=_("what the mails have in common"))] = (
+        msgspec.UNSET
+    )
 
 
 def read_mail(body: bytes | msgspec.Raw) -> Mail:
@@ -279,6 +291,12 @@ def _controls(outgoing: Outgoing, once: Once | None) -> Controls:
         return acceptance_controls.check(controls, now=timezone.now())
     except ControlError as error:
         raise invalid(error.part, error.sentence) from None
+
+
+def check_send_at(moment: datetime) -> None:
+    """Raises Problem."""
+    if moment > timezone.now() + SCHEDULED_AT_MOST:
+        raise invalid("send_at", "at most 72 hours ahead")
 
 
 def _written(outgoing: Outgoing) -> tuple[Mailbox, list[Mailbox], bytes]:

@@ -95,6 +95,11 @@ def invalid(field: str, message: str) -> Problem:
     return Problem(400, "invalid_request", f"{field}: {message}", errors=[FieldError(field, message)])
 
 
+def unknown_value(field: str, message: str) -> Problem:
+    """The field names something that the tenant has not."""
+    return Problem(422, "unknown_value", f"{field}: {message}", errors=[FieldError(field, message)])
+
+
 def not_found() -> Problem:
     """For an id that does not exist and for another tenant's: there is no telling them apart."""
     return Problem(404, "not_found", "There is no such thing here.")
@@ -112,6 +117,8 @@ _STATUS_OF = {
     "quota": 429,
     replies.IDEMPOTENCY_KEY_REUSED.reason: 409,
 }
+# What a business function will not do, where the status is not 422.
+_STATUS_OF_REFUSAL = {"beyond_own_powers": 403, "operators_only": 403}
 # The field of the request to look at.
 _FIELD_OF = {
     "author_not_verified": "from",
@@ -185,7 +192,10 @@ def problem_of(error: Exception, reference: str) -> Problem:
         return not_found()
     if isinstance(error, Refused):
         return Problem(
-            422, error.reason, error.sentence, errors=[FieldError(error.field, error.sentence)] if error.field else ()
+            _STATUS_OF_REFUSAL.get(error.reason, 422),
+            error.reason,
+            error.sentence,
+            errors=[FieldError(error.field, error.sentence)] if error.field else (),
         )
     if isinstance(error, exceptions.APIException):
         return _of_framework(error)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 from django.http import QueryDict
+from django.utils.translation import gettext_noop as _
 from drf_spectacular.drainage import set_override
 from drf_spectacular.extensions import OpenApiSerializerExtension
 from drf_spectacular.plumbing import ResolvedComponent
@@ -23,7 +24,7 @@ from relayweb.api.pagination import MOST
 from relayweb.api.problems import Problem, invalid
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
-MomentGiven = Annotated[datetime, msgspec.Meta(tz=True, description="ISO 8601 with a zone")]
+MomentGiven = Annotated[datetime, msgspec.Meta(tz=True, description=_("ISO 8601 with a zone"))]
 
 # RFC 5321 and DNS know none of these in a line; PostgreSQL takes no NUL.
 _BREAKING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -41,9 +42,9 @@ class Input(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=Tru
 class Query(Input, frozen=True):
     """Of a list: its filters stand in classes of their own."""
 
-    limit: Annotated[int, msgspec.Meta(ge=1, le=MOST, description="rows on a page")] = 50
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MOST, description=_("rows on a page"))] = 50
     cursor: Annotated[
-        str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{0,60}$", description="`next_cursor` of the page before")
+        str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{0,60}$", description=_("`next_cursor` of the page before"))
     ] = ""
 
 
@@ -192,8 +193,10 @@ def _tidy(schema: Any) -> Any:
     tidy = {name: _tidy(value) for name, value in schema.items() if not (name == "title" and isinstance(value, str))}
     if "$ref" in tidy:
         tidy["$ref"] = _public(tidy["$ref"])
-    # A default of null says no more than that the field may be left out.
-    return {name: value for name, value in tidy.items() if not (name == "default" and value is None)}
+    if tidy.pop("contentEncoding", "") == "base64":
+        tidy["format"] = "byte"
+    # A default that is empty says no more than that the field may be left out.
+    return {name: value for name, value in tidy.items() if not (name == "default" and value in (None, "", [], {}))}
 
 
 def parameters_of(kind: type[msgspec.Struct]) -> list[OpenApiParameter]:
@@ -226,7 +229,10 @@ def page_of(kind: type[Shape]) -> type[msgspec.Struct]:
     """A page of these, as the document names it."""
     return msgspec.defstruct(
         f"{_public(kind.__name__)}Page",
-        [("data", list[kind]), ("next_cursor", Annotated[str | None, msgspec.Meta(description="null: the last page")])],  # type: ignore[valid-type]
+        [
+            ("data", list[kind]),  # type: ignore[valid-type]
+            ("next_cursor", Annotated[str | None, msgspec.Meta(description=_("null: the last page"))]),
+        ],
         kw_only=True,
         module=kind.__module__,
     )

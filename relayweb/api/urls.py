@@ -4,16 +4,72 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, path, re_path
 
+from relayweb.api import documentation
 from relayweb.api.compatible import postal, sendgrid
-from relayweb.api.v1 import sending, webhooks
+from relayweb.api.v1 import (
+    credentials,
+    domains,
+    messages,
+    operator,
+    routes,
+    sending,
+    suppressions,
+    tenant,
+    webhooks,
+)
 from relayweb.api.views import no_such_path
 
 v1: list[URLPattern | URLResolver] = [
-    path("messages", sending.Send.as_view(), name="api-messages"),
+    path("messages", messages.Messages.as_view(), name="api-messages"),
     path("messages/batch", sending.SendBatch.as_view(), name="api-messages-batch"),
-]
-
-v1 += [
+    path("messages/<uuid:message_id>", messages.MessageView.as_view(), name="api-message"),
+    path(
+        "messages/<uuid:message_id>/recipients",
+        messages.MessageRecipients.as_view(),
+        name="api-message-recipients",
+    ),
+    path("messages/<uuid:message_id>/events", messages.MessageEvents.as_view(), name="api-message-events"),
+    path("messages/<uuid:message_id>/content", messages.MessageContent.as_view(), name="api-message-content"),
+    path("messages/<uuid:message_id>/cancel", messages.CancelMessage.as_view(), name="api-message-cancel"),
+    path("messages/<uuid:message_id>/retry", messages.RetryMessage.as_view(), name="api-message-retry"),
+    path("messages/<uuid:message_id>/hold", messages.HoldMessage.as_view(), name="api-message-hold"),
+    path("messages/<uuid:message_id>/release", messages.ReleaseMessage.as_view(), name="api-message-release"),
+    path(
+        "messages/<uuid:message_id>/reschedule",
+        messages.RescheduleMessage.as_view(),
+        name="api-message-reschedule",
+    ),
+    path("recipients", messages.Recipients.as_view(), name="api-recipients"),
+    path("recipients/<uuid:recipient_id>", messages.RecipientOne.as_view(), name="api-recipient"),
+    path("recipients/<uuid:recipient_id>/cancel", messages.CancelRecipient.as_view(), name="api-recipient-cancel"),
+    path("recipients/<uuid:recipient_id>/retry", messages.RetryRecipient.as_view(), name="api-recipient-retry"),
+    path("recipients/<uuid:recipient_id>/hold", messages.HoldRecipient.as_view(), name="api-recipient-hold"),
+    path("recipients/<uuid:recipient_id>/release", messages.ReleaseRecipient.as_view(), name="api-recipient-release"),
+    path("rejections", tenant.Rejections.as_view(), name="api-rejections"),
+    path("domains", domains.Domains.as_view(), name="api-domains"),
+    path("domains/<str:domain>", domains.DomainOne.as_view(), name="api-domain"),
+    path("domains/<str:domain>/check", domains.CheckDomain.as_view(), name="api-domain-check"),
+    path("domains/<uuid:domain_id>/restore", domains.RestoreDomain.as_view(), name="api-domain-restore"),
+    path("credentials", credentials.Credentials.as_view(), name="api-credentials"),
+    path("credentials/<uuid:credential_id>", credentials.CredentialOne.as_view(), name="api-credential"),
+    path(
+        "credentials/<uuid:credential_id>/rotate", credentials.RotateCredential.as_view(), name="api-credential-rotate"
+    ),
+    path("suppressions", suppressions.Suppressions.as_view(), name="api-suppressions"),
+    path("suppressions/bulk", suppressions.AddMany.as_view(), name="api-suppressions-bulk"),
+    path("suppressions/bulk/remove", suppressions.RemoveMany.as_view(), name="api-suppressions-bulk-remove"),
+    path("suppressions/<uuid:suppression_id>", suppressions.SuppressionOne.as_view(), name="api-suppression"),
+    path(
+        "suppressions/<uuid:suppression_id>/restore",
+        suppressions.RestoreSuppression.as_view(),
+        name="api-suppression-restore",
+    ),
+    path("routes", routes.Routes.as_view(), name="api-routes"),
+    path("routes/<str:domain>", routes.RouteOne.as_view(), name="api-route"),
+    path("tenant", tenant.TenantView.as_view(), name="api-tenant"),
+    path("members", tenant.Members.as_view(), name="api-members"),
+    path("usage", tenant.Usage.as_view(), name="api-usage"),
+    path("statistics", tenant.Statistics.as_view(), name="api-statistics"),
     path("webhooks", webhooks.Webhooks.as_view(), name="api-webhooks"),
     path("webhooks/<uuid:webhook_id>", webhooks.WebhookOne.as_view(), name="api-webhook"),
     path("webhooks/<uuid:webhook_id>/restore", webhooks.RestoreWebhook.as_view(), name="api-webhook-restore"),
@@ -25,6 +81,34 @@ v1 += [
     path("webhooks/<uuid:webhook_id>/calls", webhooks.WebhookCalls.as_view(), name="api-webhook-calls"),
     path("webhooks/<uuid:webhook_id>/calls/<uuid:call_id>", webhooks.WebhookCallOne.as_view(), name="api-webhook-call"),
     path("webhooks/<uuid:webhook_id>/dead", webhooks.DeadEvents.as_view(), name="api-webhook-dead"),
+    path("operator/tenants", operator.Tenants.as_view(), name="api-operator-tenants"),
+    path("operator/tenants/<str:tenant>", operator.TenantOne.as_view(), name="api-operator-tenant"),
+    path("operator/tenants/<str:tenant>/suspend", operator.SuspendTenant.as_view(), name="api-operator-suspend"),
+    path("operator/tenants/<str:tenant>/resume", operator.ResumeTenant.as_view(), name="api-operator-resume"),
+    path("operator/tenants/<str:tenant>/close", operator.CloseTenant.as_view(), name="api-operator-close"),
+    path("operator/tenants/<str:tenant>/limits", operator.TenantLimits.as_view(), name="api-operator-limits"),
+    path(
+        "operator/tenants/<str:tenant>/credentials",
+        operator.TenantCredentials.as_view(),
+        name="api-operator-credentials",
+    ),
+    path("operator/sources", operator.Sources.as_view(), name="api-operator-sources"),
+    path("operator/sources/<uuid:source_id>", operator.SourceOne.as_view(), name="api-operator-source"),
+    path("operator/sources/<uuid:source_id>/pause", operator.PauseSource.as_view(), name="api-operator-source-pause"),
+    path(
+        "operator/sources/<uuid:source_id>/resume", operator.ResumeSource.as_view(), name="api-operator-source-resume"
+    ),
+    path("operator/pools", operator.Pools.as_view(), name="api-operator-pools"),
+    path("operator/pools/<str:name>", operator.PoolOne.as_view(), name="api-operator-pool"),
+    path("operator/routes", operator.OperatorRoutes.as_view(), name="api-operator-routes"),
+    path("operator/routes/<str:domain>", operator.OperatorRouteOne.as_view(), name="api-operator-route"),
+    path("operator/queue", operator.Queue.as_view(), name="api-operator-queue"),
+]
+
+# Without a key.
+about: list[URLPattern | URLResolver] = [
+    path("schema", documentation.schema, name="api-schema"),
+    path("docs", documentation.page, name="api-docs"),
 ]
 
 # Addresses that clients of other services know. The one of SendGrid writes //v3 where its base ends in a slash.
@@ -35,4 +119,4 @@ compatible: list[URLPattern | URLResolver] = [
     re_path(r"^/?v3/(?P<rest>[\s\S]*)\Z", sendgrid.no_such_path, name="sendgrid-nothing"),
 ]
 
-nothing_here: list[URLPattern | URLResolver] = [re_path(r"^(?P<rest>.*)$", no_such_path, name="api-nothing")]
+nothing_here: list[URLPattern | URLResolver] = [re_path(r"^(?P<rest>[\s\S]*)\Z", no_such_path, name="api-nothing")]

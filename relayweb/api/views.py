@@ -24,7 +24,7 @@ from relayweb.api import problems
 from relayweb.api.authentication import BearerKey, Caller
 from relayweb.api.permissions import HasScope
 from relayweb.api.problems import Problem
-from relayweb.api.throttling import PerKey
+from relayweb.api.throttling import Requests
 
 
 class JsonRenderer(BaseRenderer):
@@ -57,18 +57,28 @@ class FirstChoice(BaseContentNegotiation):
         return renderers[0], renderers[0].media_type
 
 
+class Described(AutoSchema):
+    """Says of each operation which scope it needs."""
+
+    def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
+        operation: dict[str, Any] | None = super().get_operation(*args, **kwargs)
+        if operation is not None:
+            operation["x-scope"] = cast(ApiView, self.view).scope_of(self.method)
+        return operation
+
+
 class ApiView(APIView):
     authentication_classes = (BearerKey,)
     permission_classes = (HasScope,)
-    throttle_classes = (PerKey,)
+    throttle_classes = (Requests,)
     renderer_classes = (JsonRenderer,)
     parser_classes: Sequence[type[BaseParser]] = (JsonParser,)
     content_negotiation_class = FirstChoice
-    schema = AutoSchema()
+    schema = Described()
 
     scope: ClassVar[str] = "read"
     scopes: ClassVar[dict[str, str]] = {}
-    rate: PerKey | None = None
+    rate: Requests | None = None
     # A body larger than this is not read.
     most_octets: int = 1024 * 1024
 

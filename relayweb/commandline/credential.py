@@ -39,6 +39,13 @@ def command() -> None:
 @click.option("--name", default="", help="What the tenant knows it by.")
 @click.option("--stream", help="The stream its mail belongs to; else the tenant's default.")
 @click.option("--pool", help="The pool its mail leaves from; else the stream's.")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(credentials.API_SCOPES),
+    help="What an API key may do; may be repeated. All of them if not given.",
+)
 @click.option("--only-domain", default="", help="The only author domain it may be used for.")
 @click.option("--only-from", "only_networks", multiple=True, help="A network it may be used from; may be repeated.")
 @click.option("--test", "is_test", is_flag=True, help="Its mail is accepted and shown, and never leaves.")
@@ -53,6 +60,7 @@ def issue(
     name: str,
     stream: str | None,
     pool: str | None,
+    scopes: tuple[str, ...],
     only_domain: str,
     only_networks: tuple[str, ...],
     is_test: bool,
@@ -63,6 +71,8 @@ def issue(
     """Make a credential. Its secret is printed once."""
     if kind == CredentialKind.NETWORK and not cidr:
         raise click.UsageError("A network credential needs --cidr.")
+    if scopes and kind != CredentialKind.API:
+        raise click.UsageError("Only an API key has scopes.")
     found = tenants.find_tenant(tenant)
     issued = credentials.issue_credential(
         found,
@@ -74,6 +84,7 @@ def issue(
         network=cidr,
         stream_id=find_stream(found, stream).id if stream else None,
         pool_id=find_pool(pool).id if pool else None,
+        scopes=scopes or credentials.API_SCOPES,
         only_domain=_domain(only_domain),
         only_networks=only_networks,
         daily_limit=daily_limit,
@@ -146,6 +157,7 @@ def _with_secret(credential: Credential, secret: str | None) -> dict[str, Any]:
         "use": credential.use,
         "name": credential.name,
         "cidr": _text(credential.network),
+        "scopes": credential.scopes,
         "test": credential.is_test,
         "expires_at": credential.expires_at,
     }
@@ -159,6 +171,7 @@ def _shape(credential: Credential) -> dict[str, Any]:
         "use": credential.use,
         "name": credential.name,
         "cidr": _text(credential.network),
+        "scopes": credential.scopes,
         "test": credential.is_test,
         "approved_at": credential.approved_at,
         "created_at": credential.created_at,

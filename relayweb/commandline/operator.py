@@ -1,16 +1,19 @@
-"""operator create | list | dismiss"""
+"""operator create | list | link | key | dismiss"""
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import click
 
-from accounts import operators, people
+from accounts import credentials, operators, people
 from accounts.audit import Actor
-from accounts.models import User
+from accounts.models import CredentialKind, Tenant, User
 from relayweb.commandline import output
-from relayweb.commandline.verbs import Noun, password_from_stdin
+from relayweb.commandline.verbs import MOMENT, Noun, password_from_stdin
 from relayweb.processes import environment
 
+SECRET_NOTE = "The key is shown this once and stored nowhere."  # noqa: S105 - a sentence
 LINK_NOTE = "The link sets a password and works once, for an hour."
 
 
@@ -46,6 +49,34 @@ def link(email: str) -> None:
     """A one-time link for somebody who cannot sign in: operators and members alike."""
     user = people.find_user(email)
     output.record({"email": user.email, "link": sign_in_link(user)}, note=LINK_NOTE)
+
+
+@command.command("key")
+@click.option("--name", default="", help="What it is for.")
+@click.option("--only-from", "only_networks", multiple=True, help="A network it may be used from; may be repeated.")
+@click.option("--expires", "expires_at", type=MOMENT)
+def key(name: str, only_networks: tuple[str, ...], expires_at: datetime | None) -> None:
+    """An API key for /api/v1/operator/: tenants, limits, sources, pools. It reads nobody's mail."""
+    issued = credentials.issue_credential(
+        Tenant.objects.get(is_system=True),
+        kind=CredentialKind.API,
+        actor=Actor.command_line(),
+        name=name,
+        scopes=[credentials.OPERATE],
+        only_networks=only_networks,
+        expires_at=expires_at,
+    )
+    assert issued.secret is not None
+    output.record(
+        {
+            "id": issued.credential.id,
+            "username": issued.credential.username,
+            "secret": credentials.api_key(issued.credential, issued.secret),
+            "scopes": issued.credential.scopes,
+            "expires_at": issued.credential.expires_at,
+        },
+        note=SECRET_NOTE,
+    )
 
 
 @command.command("dismiss")

@@ -62,6 +62,13 @@ class IssueForm(ConsoleForm):
         max_value=2**31 - 1,
         help_text=_("Empty: the tenant's limit."),
     )
+    rate_per_second = forms.FloatField(
+        label=_("Recipients a second"),
+        required=False,
+        min_value=0.001,
+        max_value=1e6,
+        help_text=_("Sent at most so fast; the rest waits. Empty: the tenant's rate."),
+    )
     expires = forms.ChoiceField(label=_("Ends"), required=False, choices=list(LIFETIMES.items()))
     is_test = forms.BooleanField(
         label=_("Only for tests"),
@@ -95,7 +102,7 @@ class IssueForm(ConsoleForm):
 
     @property
     def limits(self) -> list[forms.BoundField]:
-        names = ("only_domain", "only_networks", "daily_limit", "expires")
+        names = ("only_domain", "only_networks", "daily_limit", "rate_per_second", "expires")
         return [self[name] for name in names if name in self.fields]
 
     @property
@@ -182,6 +189,7 @@ def _issue(request: HttpRequest, seat: Seat, kind: CredentialKind, form: IssueFo
         only_networks=given.get("only_networks", "").split(),
         scopes=given.get("scopes") or credentials.API_SCOPES,
         daily_limit=given["daily_limit"],
+        rate_per_second=given["rate_per_second"],
         expires_at=form.expires_at,
     )
     if issued.secret is None:

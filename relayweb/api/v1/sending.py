@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from django.utils.translation import gettext_noop as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiRequest, extend_schema
 from rest_framework import serializers
@@ -19,7 +20,7 @@ from relayweb.api import outgoing as outgoing_mail
 from relayweb.api.authentication import Caller
 from relayweb.api.outgoing import Mail, Outgoing, outgoing_of, read_address, read_batch, read_mail, submission_of
 from relayweb.api.problems import Problem
-from relayweb.api.schema import PROBLEMS, ProblemSerializer, request_schema
+from relayweb.api.schema import PROBLEMS, ProblemSerializer
 from relayweb.api.sending import Result, key_of, send_all, send_one
 from relayweb.api.views import ApiView
 
@@ -64,7 +65,7 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
     OpenApiTypes.STR,
     OpenApiParameter.HEADER,
-    description="A retry with the same key and the same body is answered with what the first became, for 24 hours.",
+    description=_("A retry with the same key and the same body is answered with what the first became, for 24 hours."),
 )
 
 
@@ -79,6 +80,7 @@ class Send(ApiView):
     @extend_schema(
         operation_id="send_message",
         tags=["send"],
+        summary=_("Hand over one mail; 202 once it is committed"),
         parameters=[
             IDEMPOTENCY_KEY,
             OpenApiParameter(
@@ -87,7 +89,7 @@ class Send(ApiView):
             OpenApiParameter("from", OpenApiTypes.STR, description=f"`{RFC822}` only: the reverse-path"),
         ],
         request={
-            "application/json": OpenApiRequest(request_schema(Mail)),
+            "application/json": Mail,
             RFC822: OpenApiRequest({"type": "string", "format": "binary"}),
         },
         responses={202: AcceptedSerializer, **PROBLEMS},
@@ -130,8 +132,9 @@ class SendBatch(Send):
     @extend_schema(
         operation_id="send_batch",
         tags=["send"],
+        summary=_("Hand over up to 500 mails, each with its own result"),
         parameters=[IDEMPOTENCY_KEY],
-        request={"application/json": OpenApiRequest(request_schema(outgoing_mail.Batch, item=Mail))},
+        request={"application/json": outgoing_mail.BatchOfMails},
         responses={202: BatchSerializer, 207: BatchSerializer, **PROBLEMS},
     )
     def post(self, request: Request) -> Response:

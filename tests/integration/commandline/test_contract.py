@@ -156,6 +156,25 @@ def test_a_credential_is_printed_with_its_secret_once(acme: Tenant, relay: Relay
         assert document["secret"].startswith(document["username"] + ".")
 
 
+def test_an_api_key_has_the_scopes_it_is_given(acme: Tenant, relay: Relay) -> None:
+    narrow = ("credential", "issue", "--tenant", "acme", "--scope", "send", "--scope", "read", "--json")
+
+    assert relay(*narrow, "--kind", "api").document["scopes"] == ["send", "read"]
+    assert relay("credential", "issue", "--tenant", "acme", "--kind", "api", "--json").document["scopes"] == [
+        "send", "read", "manage",
+    ]  # fmt: skip
+    assert relay(*narrow, "--kind", "smtp").code == 2
+
+
+def test_an_operators_key_belongs_to_the_service(db: None, relay: Relay) -> None:
+    said = relay("operator", "key", "--name", "provisioning", "--only-from", "192.0.2.0/24", "--json")
+
+    assert said.document["scopes"] == ["operate"]
+    credential = Credential.objects.get(id=said.document["id"])
+    assert (credential.tenant.is_system, str(credential.only_networks[0])) == (True, "192.0.2.0/24")
+    assert said.document["secret"].startswith(f"{credential.username}.")
+
+
 def test_a_network_credential_has_no_secret(acme: Tenant, relay: Relay) -> None:
     said = relay(
         "credential", "issue", "--tenant", "acme", "--kind", "network", "--cidr", "127.0.0.1/32", "--use", "mail-server",

@@ -79,11 +79,19 @@ def test_what_waits_to_be_shown_is_sealed(cast: Cast, alice: Client) -> None:
 
 
 def test_restrictions_are_kept(cast: Cast, alice: Client) -> None:
-    _issue(alice, cast, only_networks="192.0.2.0/28\n198.51.100.7", daily_limit="500", expires="30", is_test="on")
+    _issue(
+        alice,
+        cast,
+        only_networks="192.0.2.0/28\n198.51.100.7",
+        daily_limit="500",
+        rate_per_second="2.5",
+        expires="30",
+        is_test="on",
+    )
 
     credential = Credential.objects.of(cast.acme).get()
     assert [str(network) for network in credential.only_networks] == ["192.0.2.0/28", "198.51.100.7/32"]
-    assert (credential.daily_limit, credential.is_test) == (500, True)
+    assert (credential.daily_limit, credential.rate_per_second, credential.is_test) == (500, 2.5, True)
     assert credential.expires_at is not None
 
 
