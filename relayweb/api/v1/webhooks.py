@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
+from django.utils.translation import gettext_noop as _
 from django.views.decorators.debug import sensitive_variables
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -44,23 +45,23 @@ class WebhookShape(Shape, frozen=True):
     url: str
     events: list[str]
     format: str
-    most_in_a_call: Annotated[int, msgspec.Meta(description="events; more than one makes batches")]
+    most_in_a_call: Annotated[int, msgspec.Meta(description=_("events; more than one makes batches"))]
     state: WebhookStateName
     disabled_at: Moment | None
-    disabled_reason: Annotated[str | None, msgspec.Meta(description="person, gone (it answered 410) or failing")]
+    disabled_reason: Annotated[str | None, msgspec.Meta(description=_("person, gone (it answered 410) or failing"))]
     failing_since: Moment | None
-    failures: Annotated[int, msgspec.Meta(description="calls that failed since the last good one")]
+    failures: Annotated[int, msgspec.Meta(description=_("calls that failed since the last good one"))]
     last_called_at: Moment | None
-    last_outcome: Annotated[str | None, msgspec.Meta(description="as of calls")]
+    last_outcome: Annotated[str | None, msgspec.Meta(description=_("as of calls"))]
     last_status: int | None
-    waiting: Annotated[int, msgspec.Meta(description="events to be told; counted to 10,000")]
-    dead: Annotated[int, msgspec.Meta(description="events that could not be told; counted to 10,000")]
+    waiting: Annotated[int, msgspec.Meta(description=_("events to be told; counted to 10,000"))]
+    dead: Annotated[int, msgspec.Meta(description=_("events that could not be told; counted to 10,000"))]
     former_secret_until: Moment | None
     created_at: Moment
 
 
 class WebhookWithSecret(WebhookShape, frozen=True):
-    secret: Annotated[str, msgspec.Meta(description="shown this once; of the format postal the public key")]
+    secret: Annotated[str, msgspec.Meta(description=_("shown this once; of the format postal the public key"))]
 
 
 class WebhookListShape(Shape, frozen=True):
@@ -71,18 +72,20 @@ class WebhookCallShape(Shape, frozen=True):
     id: UUID
     called_at: Moment
     duration_ms: int
-    type: Annotated[str, msgspec.Meta(description="of the first event")]
+    type: Annotated[str, msgspec.Meta(description=_("of the first event"))]
     event_ids: list[UUID]
-    recipient: Annotated[str | None, msgspec.Meta(description="of the first event")]
-    number: Annotated[int, msgspec.Meta(description="how many calls the first event has had, this one counted")]
-    outcome: Annotated[str, msgspec.Meta(description="ok, status, redirect, timeout, connection, tls, dns or refused")]
+    recipient: Annotated[str | None, msgspec.Meta(description=_("of the first event"))]
+    number: Annotated[int, msgspec.Meta(description=_("how many calls the first event has had, this one counted"))]
+    outcome: Annotated[
+        str, msgspec.Meta(description=_("ok, status, redirect, timeout, connection, tls, dns or refused"))
+    ]
     status: int | None
     error: str | None
 
 
 class WebhookCallInFull(WebhookCallShape, frozen=True):
     url: str
-    address: Annotated[str | None, msgspec.Meta(description="that was dialled")]
+    address: Annotated[str | None, msgspec.Meta(description=_("that was dialled"))]
     request_headers: dict[str, str]
     request_body: str
     response_headers: dict[str, str]
@@ -91,7 +94,7 @@ class WebhookCallInFull(WebhookCallShape, frozen=True):
 
 
 class DeadEventShape(Shape, frozen=True):
-    id: Annotated[UUID, msgspec.Meta(description="the event's")]
+    id: Annotated[UUID, msgspec.Meta(description=_("the event's"))]
     type: str
     occurred_at: Moment
     message_id: UUID | None
@@ -100,17 +103,19 @@ class DeadEventShape(Shape, frozen=True):
 
 
 class TestAsked(Shape, frozen=True):
-    test_id: Annotated[UUID, msgspec.Meta(description="the call's webhook-id; found among `event_ids` of the calls")]
+    test_id: Annotated[UUID, msgspec.Meta(description=_("the call's webhook-id; found among `event_ids` of the calls"))]
 
 
 class ReplayedShape(Shape, frozen=True):
-    events: Annotated[int, msgspec.Meta(description="that are told again")]
+    events: Annotated[int, msgspec.Meta(description=_("that are told again"))]
 
 
 WebhookCallPage = page_of(WebhookCallShape)
 DeadEventPage = page_of(DeadEventShape)
 
-Url = Annotated[str, msgspec.Meta(max_length=2000, description="https on 443 or http on 80, not in a private network")]
+Url = Annotated[
+    str, msgspec.Meta(max_length=2000, description=_("https on 443 or http on 80, not in a private network"))
+]
 Name = Annotated[str, msgspec.Meta(max_length=120)]
 Events = Annotated[list[EventType], msgspec.Meta(min_length=1, max_length=len(EVENT_TYPES))]
 MostInACall = Annotated[int, msgspec.Meta(ge=1, le=MOST_IN_A_CALL)]
@@ -134,14 +139,14 @@ class WebhookChange(Input, frozen=True):
 
 
 class WebhookRotation(Input, frozen=True):
-    overlap_hours: Annotated[float, msgspec.Meta(ge=0, le=720, description="how long the former secret signs too")] = (
-        24.0
-    )
+    overlap_hours: Annotated[
+        float, msgspec.Meta(ge=0, le=720, description=_("how long the former secret signs too"))
+    ] = 24.0
 
 
 class CallQuery(Query, frozen=True):
-    failed: Annotated[bool, msgspec.Meta(description="only those that were not taken")] = False
-    type: Annotated[ToldType | None, msgspec.Meta(description="of the first event")] = None
+    failed: Annotated[bool, msgspec.Meta(description=_("only those that were not taken"))] = False
+    type: Annotated[ToldType | None, msgspec.Meta(description=_("of the first event"))] = None
 
 
 class WebhookReplay(Input, frozen=True):
@@ -155,7 +160,11 @@ class WebhookReplay(Input, frozen=True):
 
 class Webhooks(ResourceView):
     @operation(
-        "list_webhooks", tag="webhooks", says="All webhooks, oldest first", query=NoParameters, answer=WebhookListShape
+        "list_webhooks",
+        tag="webhooks",
+        says=_("All webhooks, oldest first"),
+        query=NoParameters,
+        answer=WebhookListShape,
     )
     def get(self, request: Request) -> Response:
         self.asked(NoParameters)
@@ -166,7 +175,7 @@ class Webhooks(ResourceView):
     @operation(
         "add_webhook",
         tag="webhooks",
-        says="A new webhook; the secret that signs its calls is in this answer alone",
+        says=_("A new webhook; the secret that signs its calls is in this answer alone"),
         body=NewWebhook,
         answer=WebhookWithSecret,
         status=201,
@@ -195,12 +204,14 @@ class WebhookView(ResourceView):
 
 
 class WebhookOne(WebhookView):
-    @operation("get_webhook", tag="webhooks", says="One webhook", query=NoParameters, answer=WebhookShape)
+    @operation("get_webhook", tag="webhooks", says=_("One webhook"), query=NoParameters, answer=WebhookShape)
     def get(self, request: Request, webhook_id: UUID) -> Response:
         self.asked(NoParameters)
         return Response(_shape(self.found(webhook_id)))
 
-    @operation("update_webhook", tag="webhooks", says="Change what is given", body=WebhookChange, answer=WebhookShape)
+    @operation(
+        "update_webhook", tag="webhooks", says=_("Change what is given"), body=WebhookChange, answer=WebhookShape
+    )
     def patch(self, request: Request, webhook_id: UUID) -> Response:
         given = given_of(self.given(WebhookChange))
         if "events" in given:
@@ -211,7 +222,7 @@ class WebhookOne(WebhookView):
     @operation(
         "remove_webhook",
         tag="webhooks",
-        says="Not called any more; can be restored for 7 days",
+        says=_("Not called any more; can be restored for 7 days"),
         query=NoParameters,
         answer=WebhookShape,
     )
@@ -221,7 +232,7 @@ class WebhookOne(WebhookView):
 
 
 class RestoreWebhook(WebhookView):
-    @operation("restore_webhook", tag="webhooks", says="Take a removal back", body=NoParameters, answer=WebhookShape)
+    @operation("restore_webhook", tag="webhooks", says=_("Take a removal back"), body=NoParameters, answer=WebhookShape)
     def post(self, request: Request, webhook_id: UUID) -> Response:
         self.given(NoParameters)
         webhook = self.found(webhook_id, removed=True)
@@ -229,14 +240,14 @@ class RestoreWebhook(WebhookView):
 
 
 class EnableWebhook(WebhookView):
-    @operation("enable_webhook", tag="webhooks", says="Call it again", body=NoParameters, answer=WebhookShape)
+    @operation("enable_webhook", tag="webhooks", says=_("Call it again"), body=NoParameters, answer=WebhookShape)
     def post(self, request: Request, webhook_id: UUID) -> Response:
         self.given(NoParameters)
         return Response(_shape(endpoints.enable_webhook(self.found(webhook_id), actor=self.caller.actor)))
 
 
 class DisableWebhook(WebhookView):
-    @operation("disable_webhook", tag="webhooks", says="Call it no more", body=NoParameters, answer=WebhookShape)
+    @operation("disable_webhook", tag="webhooks", says=_("Call it no more"), body=NoParameters, answer=WebhookShape)
     def post(self, request: Request, webhook_id: UUID) -> Response:
         self.given(NoParameters)
         return Response(_shape(endpoints.disable_webhook(self.found(webhook_id), actor=self.caller.actor)))
@@ -246,7 +257,7 @@ class RotateWebhook(WebhookView):
     @operation(
         "rotate_webhook",
         tag="webhooks",
-        says="A new secret, in this answer alone; the former one signs too for a while",
+        says=_("A new secret, in this answer alone; the former one signs too for a while"),
         body=WebhookRotation,
         answer=WebhookWithSecret,
     )
@@ -261,7 +272,7 @@ class RotateWebhook(WebhookView):
 
 class TestWebhook(WebhookView):
     @operation(
-        "test_webhook", tag="webhooks", says="Have a test call made", body=NoParameters, answer=TestAsked, status=202
+        "test_webhook", tag="webhooks", says=_("Have a test call made"), body=NoParameters, answer=TestAsked, status=202
     )
     def post(self, request: Request, webhook_id: UUID) -> Response:
         self.given(NoParameters)
@@ -299,7 +310,7 @@ class ReplayWebhook(WebhookView):
 
 class WebhookCalls(WebhookView):
     @operation(
-        "list_webhook_calls", tag="webhooks", says="Calls, newest first", query=CallQuery, answer=WebhookCallPage
+        "list_webhook_calls", tag="webhooks", says=_("Calls, newest first"), query=CallQuery, answer=WebhookCallPage
     )
     def get(self, request: Request, webhook_id: UUID) -> Response:
         asked = self.asked(CallQuery)
@@ -320,7 +331,7 @@ class WebhookCallOne(WebhookView):
     @operation(
         "get_webhook_call",
         tag="webhooks",
-        says="One call with its request and its answer",
+        says=_("One call with its request and its answer"),
         query=NoParameters,
         answer=WebhookCallInFull,
     )
@@ -343,7 +354,7 @@ class DeadEvents(WebhookView):
     @operation(
         "list_dead_events",
         tag="webhooks",
-        says="Events that could not be told, newest first",
+        says=_("Events that could not be told, newest first"),
         query=Query,
         answer=DeadEventPage,
     )

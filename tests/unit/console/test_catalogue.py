@@ -53,6 +53,7 @@ def test_templates_hold_no_text_of_their_own() -> None:
     for path in sorted((ROOT / "templates").rglob("*.html")):
         text = path.read_text(encoding="utf-8")
         text = re.sub(r"{% blocktranslate.*?{% endblocktranslate %}", "", text, flags=re.DOTALL)
+        text = re.sub(r"<code>.*?</code>", " ", text, flags=re.DOTALL)  # what a machine reads
         text = re.sub(r"<style>.*?</style>|<!--.*?-->|{%.*?%}|{{.*?}}|{#.*?#}", " ", text, flags=re.DOTALL)
         text = re.sub(r"<[^>]*>", " ", text, flags=re.DOTALL)
         found = list(re.findall(r"[A-Za-z_.-]*[A-Za-z]{2,}[A-Za-z_.-]*|[぀-ヿ一-鿿]+", text))
