@@ -62,6 +62,8 @@ class Served:
         self._by_subject: dict[UUID, deque[_Due]] = {}
         self._ready: deque[UUID] = deque()
         self._known: set[int] = set()
+        # Subjects of which a call failed while a portion was being fetched: in it, nothing stands behind what failed.
+        self._failed_meanwhile: set[UUID] = set()
         self._window = _FIRST_WINDOW
         self._failures = 0
         self._failing_since: datetime | None = None
@@ -133,6 +135,7 @@ class Served:
 
     async def _fetch(self) -> None:
         self._has_more = False
+        self._failed_meanwhile.clear()
         async with self._caller.pool.connection() as connection:
             row = await outbox.read_webhook(connection, self.key, me=self._caller.me)
             if row is None:
@@ -144,10 +147,11 @@ class Served:
                 return
             most = self._most_known - len(self._known)
             events = await outbox.due_events(connection, self.key, known=self._known, most=most)
-            self._has_more = len(events) >= most
+            self._has_more = self._has_more or len(events) >= most
             self._pace(found=bool(events))
             told = await outbox.told_of(connection, row, events)
-            behind = [event for event in events if not self._take(event, told[event.id])]
+            sure = [event for event in events if event.subject_id not in self._failed_meanwhile]
+            behind = [event for event in sure if not self._take(event, told[event.id])]
             if behind:
                 await outbox.stand_behind(connection, behind)
 
@@ -274,6 +278,7 @@ class Served:
             else:
                 self._known.difference_update(one.row.id for one in waiting)
                 del self._by_subject[due.row.subject_id]
+                self._failed_meanwhile.add(due.row.subject_id)
         if not is_told:
             self._has_more = True  # a dead event's followers are due
             return

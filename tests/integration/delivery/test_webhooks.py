@@ -15,12 +15,12 @@ from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from standardwebhooks import Webhook as Verifier
 
-from accounts import credentials, tenants
+from accounts import credentials, database, tenants
 from accounts.audit import Actor
 from delivery.webhooks import endpoints, replay
 from tests.support.engine_room import HOST, Room, World, in_thread
 from tests.support.smtp_peer import SmtpPeer
-from tests.support.webhook_receiver import OK, Receiver, endless, hang, in_turn, status
+from tests.support.webhook_receiver import OK, Call, Receiver, endless, hang, in_turn, status
 from tests.support.webhook_room import ALICE, RunningCaller, add, calling, happen
 
 OPEN = "SELECT count(*) FROM delivery_webhookevent"
@@ -151,6 +151,32 @@ async def test_a_failing_event_holds_later_ones_of_its_recipient_and_nobody_else
         told = [(call.document["recipient"]["address"].split("@")[0], call.document["type"]) for call in receiver.calls]
         assert told[:2] == [("first", "deferred"), ("other", "delivered")]
         assert told[2:] == [("first", "deferred"), ("first", "delivered")]
+
+
+async def test_what_is_read_while_a_call_fails_stays_behind_it(world: World, settings: Any):
+    settings.WEBHOOK_TIMEOUT_SECONDS = 10.0
+    may_fail = asyncio.Event()
+
+    async def fail_later(call: Call, writer: asyncio.StreamWriter) -> None:
+        await may_fail.wait()
+        await status(500)(call, writer)
+
+    async with Room(world) as room, Receiver() as receiver, calling():
+        receiver.answers["/"] = in_turn(fail_later, OK)
+        await add(room, receiver.url("/"), events=["deferred", "delivered"])
+        recipient = await _recipient_of(room, await room.send("first@far.test"))
+        await happen(room, recipient, "deferred")
+        await receiver.until(lambda: len(receiver.calls) == 1)
+
+        async with await database.connect() as holder, holder.transaction():
+            await holder.execute("LOCK TABLE delivery_message IN ACCESS EXCLUSIVE MODE")
+            await happen(room, recipient, "delivered")
+            await room.until_somebody_waits_for_a_lock()  # the caller, for the mail that the second event is about
+            may_fail.set()
+            await room.until("SELECT bool_or(calls = 1) FROM delivery_webhookevent")
+        await receiver.until(lambda: len(receiver.calls) == 3)
+
+        assert [call.document["type"] for call in receiver.calls] == ["deferred", "deferred", "delivered"]
 
 
 async def test_a_retry_has_the_same_id_and_body_and_a_fresh_signature(world: World):
