@@ -12,6 +12,7 @@ import secrets
 import unicodedata
 from uuid import UUID
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.text import slugify
@@ -49,6 +50,32 @@ def create_tenant(
             after={"name": tenant.name, "slug": tenant.slug, "owner": owner.email, "owner_is_new": is_new},
         )
     return tenant, owner
+
+
+def set_out(tenant: Tenant) -> None:
+    """A tenant that a person opened by themselves: waits for approval where that is asked for."""
+    tenant.awaits_approval = settings.SIGNUP == "approval"
+    tenant.save(update_fields=["awaits_approval"])
+
+
+def approve_tenant(tenant: Tenant, *, actor: Actor) -> Tenant:
+    """From now on it may add domains, and so write to everybody. Raises Refused."""
+    if not actor.is_operator:
+        raise Refused(_("Only an operator can approve a tenant."), reason="operators_only")
+    with transaction.atomic():
+        if not Tenant.objects.filter(pk=tenant.pk, awaits_approval=True).update(awaits_approval=False):
+            raise Refused(_("The tenant %(slug)s waits for no approval.") % {"slug": tenant.slug}, reason="not_waiting")
+        audit.record(
+            actor, "tenant.approve", tenant=tenant, object_id=tenant.id, object_name=tenant.slug,
+            before={"awaits_approval": True}, after={"awaits_approval": False},
+        )  # fmt: skip
+    tenant.refresh_from_db()
+    return tenant
+
+
+def waiting_for_approval() -> list[Tenant]:
+    """The longest waiting first."""
+    return list(Tenant.objects.filter(awaits_approval=True).exclude(state=TenantState.CLOSED).order_by("created_at"))
 
 
 def find_tenant(key: str | UUID) -> Tenant:

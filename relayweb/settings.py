@@ -91,7 +91,7 @@ ONBOARDING_DOMAIN = env.text(
 MAIL_FROM = env.text("MAIL_FROM", f"relayweb <no-reply@{'system.relay.test' if DEVELOPMENT else HOSTNAME}>")
 EMAIL_BACKEND = "relayweb.mail_backend.EmailBackend"
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = MAIL_FROM
-SIGNUP = env.choice("SIGNUP", ("open", "approval", "invitation"), "invitation")
+SIGNUP = env.choice("SIGNUP", ("open", "approval", "invitation"), "open" if DEVELOPMENT else "invitation")
 
 _public = urlsplit(PUBLIC_URL)
 if _public.scheme not in {"http", "https"} or not _public.hostname:

@@ -2,6 +2,8 @@
 
 from accounts.models.audit import AuditEntry
 from accounts.models.credential import Credential, CredentialKind, CredentialUse
+from accounts.models.entry import Invitation, SignedInBrowser, SignUp
+from accounts.models.factor import OneTimePassword, Passkey, RecoveryCode
 from accounts.models.membership import Membership, Role
 from accounts.models.quota import QuotaBucket, QuotaPeriod, RateBucket
 from accounts.models.tenant import Tenant, TenantState
@@ -12,11 +14,17 @@ __all__ = [
     "Credential",
     "CredentialKind",
     "CredentialUse",
+    "Invitation",
     "Membership",
+    "OneTimePassword",
+    "Passkey",
     "QuotaBucket",
     "QuotaPeriod",
     "RateBucket",
+    "RecoveryCode",
     "Role",
+    "SignUp",
+    "SignedInBrowser",
     "Tenant",
     "TenantState",
     "User",

@@ -29,6 +29,9 @@ class Tenant(models.Model):
     language = models.CharField(max_length=2, default="ja")
     time_zone = models.CharField(max_length=64, default="Asia/Tokyo")
     requires_two_factors = models.BooleanField(default=False)
+    awaits_approval = models.BooleanField(
+        default=False, help_text="by an operator; until then it writes to its own members only, and adds no domain"
+    )
 
     # Limits; empty means the operator's default.
     hourly_limit = models.PositiveIntegerField(null=True, blank=True)

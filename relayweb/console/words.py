@@ -390,6 +390,14 @@ ROLES: dict[Role, Text] = {
     Role.ANALYST: _("Analyst"),
 }
 
+# What a role may do; completes "who can …".
+RIGHTS: dict[Role, Text] = {
+    Role.OWNER: _("do everything, and hand the tenant over or close it"),
+    Role.ADMIN: _("do everything with mail, team and settings"),
+    Role.DEVELOPER: _("set up domains and credentials, and act on mail"),
+    Role.ANALYST: _("read everything and change nothing"),
+}
+
 STREAM_KINDS: dict[str, Text] = {"transactional": _("notices"), "bulk": _("bulk")}
 
 # Groups that are no receiving system; all others go by their own title.

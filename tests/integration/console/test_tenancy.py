@@ -9,10 +9,11 @@ import pytest
 from django.test import Client
 from django.urls import URLPattern, URLResolver, reverse
 
+from accounts import invitations
 from accounts.audit import Actor
 from accounts.credentials import issue_credential
 from accounts.identifiers import uuid7
-from accounts.models import Credential, Tenant
+from accounts.models import Credential, Invitation, Membership, Tenant
 from delivery.domains import add_domain
 from delivery.models import Message, SendingDomain
 from relayweb import urls
@@ -38,6 +39,16 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "domains": (),
     "domain-add": (),
     "domain-restore": ("domain_id",),
+    "team": (),
+    "team-invite": (),
+    "team-transfer": (),
+    "team-two-factors": (),
+    "team-role": ("member_id",),
+    "team-remove": ("member_id",),
+    "invitation-send": ("invitation_id",),
+    "invitation-withdraw": ("invitation_id",),
+    "audit": (),
+    "audit-export": (),
     **{f"domain{part}": ("name",) for part in ("", "-live", "-check", "-hand-on", "-zone", "-switch", "-remove")},
 }
 
@@ -61,11 +72,21 @@ def test_every_tenant_route_is_in_the_inventory_and_asks_who_is_there() -> None:
 def acmes(cast: Cast) -> Message:
     issue_credential(cast.acme, kind="smtp", name="confidential", actor=Actor.system("test"))
     add_domain(cast.acme, "confidential.example", actor=Actor.system("test"), assume_verified=True)
+    invitations.invite(
+        cast.acme,
+        email="confidential@acme.example",
+        role="analyst",
+        by=Membership.objects.get(user=cast.alice),
+        actor=Actor.system("test"),
+    )
     return write_message(cast.acme, *EXAMPLES[:3], subject="confidential")
 
 
+_IDS = ("message_id", "domain_id", "credential_id", "member_id", "invitation_id")
+
+
 def _path(route: str, slug: str, key: UUID, *, name: str = "confidential.example") -> str:
-    values = {"message_id": key, "domain_id": key, "credential_id": key, "name": name}
+    values = {"name": name, **dict.fromkeys(_IDS, key)}
     return reverse(route, kwargs={"slug": slug, **{name: values[name] for name in ROUTES[route]}})
 
 
@@ -115,6 +136,10 @@ def _key_of(route: str, cast: Cast) -> UUID:
         return SendingDomain.objects.of(cast.acme).get().id
     if "credential_id" in ROUTES[route]:
         return Credential.objects.of(cast.acme).get().id
+    if "member_id" in ROUTES[route]:
+        return Membership.objects.get(user=cast.bob).id
+    if "invitation_id" in ROUTES[route]:
+        return Invitation.objects.of(cast.acme).get().id
     return Message.objects.of(cast.acme).get().id
 
 

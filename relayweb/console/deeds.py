@@ -1,0 +1,138 @@
+"""The words for what the audit log holds: a sentence per action, and names for the values that changed.
+
+A test goes through the code and fails for an action without words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+
+from relayweb.console.words import Text
+
+# {name} is what it was done to.
+DEEDS: dict[str, Text] = {
+    "credential.issue": _("Issued the credential {name}"),
+    "credential.approve": _("Approved the credential {name}"),
+    "credential.revoke": _("Revoked the credential {name}"),
+    "credential.rotate": _("Made a new secret for the credential {name}"),
+    "domain.add": _("Added the sending domain {name}"),
+    "domain.assume": _("Vouched for the sending domain {name}"),
+    "domain.verify": _("The sending domain {name} was verified"),
+    "domain.lapse": _("The verification of the sending domain {name} lapsed"),
+    "domain.lose": _("The sending domain {name} went to another tenant"),
+    "domain.remove": _("Removed the sending domain {name}"),
+    "domain.restore": _("Restored the sending domain {name}"),
+    "domain.update": _("Changed the sending domain {name}"),
+    "invitation.accept": _("Accepted the invitation for {name}"),
+    "invitation.resend": _("Sent the invitation for {name} again"),
+    "invitation.send": _("Invited {name}"),
+    "invitation.withdraw": _("Withdrew the invitation for {name}"),
+    "key.rotate": _("Sealed secrets anew with the current key"),
+    "limits.set": _("Changed the limits of {name}"),
+    "member.leave": _("Left the tenant: {name}"),
+    "member.remove": _("Removed the member {name}"),
+    "member.role": _("Changed the role of {name}"),
+    "message.cancel": _("Cancelled mail: {name}"),
+    "message.hold": _("Held mail: {name}"),
+    "message.release": _("Released mail: {name}"),
+    "message.retry": _("Had mail tried again: {name}"),
+    "operator.create": _("Made {name} an operator"),
+    "operator.dismiss": _("Dismissed the operator {name}"),
+    "person.sign_up": _("Signed up: {name}"),
+    "person.password": _("Changed the password of {name}"),
+    "person.email": _("Changed the e-mail address to {name}"),
+    "person.update": _("Changed the profile of {name}"),
+    "factor.add": _("Added a second factor for {name}"),
+    "factor.remove": _("Removed a second factor of {name}"),
+    "factor.codes": _("Made recovery codes for {name}"),
+    "session.end": _("Ended a session of {name}"),
+    "session.end_others": _("Ended the other sessions of {name}"),
+    "pool.add": _("Added the pool {name}"),
+    "pool.assign": _("Assigned the pool {name}"),
+    "pool.remove": _("Removed the pool {name}"),
+    "route.remove": _("Removed the route {name}"),
+    "route.set": _("Set the route {name}"),
+    "shaping.release": _("Lifted the suspension of {name}"),
+    "shaping.set": _("Changed the shaping of {name}"),
+    "source.add": _("Added the source address {name}"),
+    "source.pause": _("Paused the source address {name}"),
+    "source.resume": _("Resumed the source address {name}"),
+    "source.remove": _("Removed the source address {name}"),
+    "suppression.add": _("Suppressed {name}"),
+    "suppression.import": _("Imported suppressions: {name}"),
+    "suppression.remove": _("Lifted the suppression of {name}"),
+    "suppression.restore": _("Restored the suppression of {name}"),
+    "tenant.approve": _("Approved the tenant {name}"),
+    "tenant.close": _("Closed the tenant {name}"),
+    "tenant.create": _("Made the tenant {name}"),
+    "tenant.resume": _("Resumed the tenant {name}"),
+    "tenant.suspend": _("Suspended the tenant {name}"),
+    "tenant.transfer": _("Handed the tenant {name} over"),
+    "tenant.two_factors": _("Changed whether members of {name} need a second factor"),
+    "tenant.update": _("Changed the settings of {name}"),
+}
+
+NOUNS: dict[str, Text] = {
+    "credential": _("Credentials"),
+    "domain": _("Sending domains"),
+    "invitation": _("Invitations"),
+    "limits": _("Limits"),
+    "member": _("Members"),
+    "message": _("Mail"),
+    "suppression": _("Suppressions"),
+    "tenant": _("The tenant"),
+}
+
+VALUES: dict[str, Text] = {
+    "content_retention_days": _("content kept for (days)"),
+    "count": _("number"),
+    "daily_limit": _("recipients a day"),
+    "email": _("e-mail address"),
+    "hourly_limit": _("recipients an hour"),
+    "keeps_content_after_delivery": _("content kept after delivery"),
+    "kind": _("kind"),
+    "language": _("language"),
+    "log_retention_days": _("log kept for (days)"),
+    "monthly_limit": _("recipients a month"),
+    "name": _("name"),
+    "network": _("network"),
+    "owner": _("owner"),
+    "rate_per_second": _("recipients a second"),
+    "reason": _("reason"),
+    "refuses_suppressed": _("suppressed recipients refused"),
+    "required": _("required"),
+    "role": _("role"),
+    "slug": _("short name"),
+    "state": _("state"),
+    "stream": _("stream"),
+    "time_zone": _("time zone"),
+    "use": _("used by"),
+    "username": _("user name"),
+}
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[Text, str, str]]:
+    """What changed: its name, what it was and what it is; empty for what was not there."""
+    names = list(dict.fromkeys([*before, *after]))
+    return [
+        (VALUES.get(name, name), _written(before.get(name)), _written(after.get(name)))
+        for name in names
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _written(value: Any) -> str:
+    match value:
+        case None | "" | []:
+            return ""
+        case True:
+            return str(_("on"))
+        case False:
+            return str(_("off"))
+        case list():
+            return ", ".join(map(str, value))
+        case _:
+            return str(value)
