@@ -18,9 +18,9 @@ from django.utils import timezone
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
-from accounts import audit, people
+from accounts import audit, notices, people, trust
 from accounts.audit import Actor
-from accounts.models import Membership, Role, Tenant, TenantState, User
+from accounts.models import Membership, NoticeKind, Role, Tenant, TenantState, User
 from accounts.models.tenant import SYSTEM_SLUG
 from accounts.refusals import NotFound, Refused
 
@@ -56,6 +56,7 @@ def set_out(tenant: Tenant) -> None:
     """A tenant that a person opened by themselves: waits for approval where that is asked for."""
     tenant.awaits_approval = settings.SIGNUP == "approval"
     tenant.save(update_fields=["awaits_approval"])
+    trust.begin(tenant, actor=Actor.system("trust"))
 
 
 def approve_tenant(tenant: Tenant, *, actor: Actor) -> Tenant:
@@ -69,8 +70,27 @@ def approve_tenant(tenant: Tenant, *, actor: Actor) -> Tenant:
             actor, "tenant.approve", tenant=tenant, object_id=tenant.id, object_name=tenant.slug,
             before={"awaits_approval": True}, after={"awaits_approval": False},
         )  # fmt: skip
+        notices.raise_notice(tenant, NoticeKind.APPROVED)
     tenant.refresh_from_db()
     return tenant
+
+
+def update_profile(tenant: Tenant, *, name: str, language: str, time_zone: str, actor: Actor) -> None:
+    """Raises Refused."""
+    name = " ".join(name.split())
+    if not name or len(name) > 120:
+        raise Refused(_("A tenant needs a name of 1 to 120 characters."), reason="name_malformed", field="name")
+    changes = {"name": name, "language": language, "time_zone": time_zone}
+    before = {field: getattr(tenant, field) for field in changes}
+    if before == changes:
+        return
+    with transaction.atomic():
+        Tenant.objects.filter(pk=tenant.pk).update(**changes)
+        audit.record(
+            actor, "tenant.update", tenant=tenant, object_id=tenant.id, object_name=tenant.slug,
+            before=before, after=changes,
+        )  # fmt: skip
+    tenant.refresh_from_db()
 
 
 def waiting_for_approval() -> list[Tenant]:
@@ -140,6 +160,10 @@ def _change_state(
             after={"state": state, "reason": reason},
             reason=reason,
         )
+        if state == TenantState.SUSPENDED:
+            notices.raise_notice(tenant, NoticeKind.PAUSED, data={"reason": reason})
+        else:
+            notices.close_notice(tenant, NoticeKind.PAUSED)
     tenant.refresh_from_db()
     return tenant
 

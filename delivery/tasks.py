@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 from celery import shared_task
 
-from delivery import domains, partitions, strikes, suppressions
+from delivery import closing, domains, partitions, strikes, suppressions, track_record
 from delivery.acceptance import once
 
 log = structlog.get_logger(__name__)
@@ -69,3 +69,27 @@ def read_reports() -> None:
 
     if incoming.read_waiting():
         strikes.judge_due()
+
+
+@shared_task(name="delivery.watch_tenants", ignore_result=True)
+def watch_tenants() -> None:
+    """What a tenant's people must be told: limits and domains. Letters follow from another task."""
+    track_record.watch_limits()
+    track_record.watch_domains()
+
+
+@shared_task(name="delivery.watch_rates", ignore_result=True)
+def watch_rates() -> None:
+    """Bounces and complaints that rise; and tenants that have earned a higher limit."""
+    track_record.watch_rates()
+    risen = track_record.raise_trust()
+    if risen:
+        log.info("trust_raised", count=risen)
+
+
+@shared_task(name="delivery.erase_tenants", ignore_result=True)
+def erase_tenants() -> None:
+    """What was closed long enough ago."""
+    erased = closing.erase_due()
+    if erased:
+        log.info("tenants_erased", count=erased)

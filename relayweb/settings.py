@@ -93,6 +93,9 @@ EMAIL_BACKEND = "relayweb.mail_backend.EmailBackend"
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = MAIL_FROM
 SIGNUP = env.choice("SIGNUP", ("open", "approval", "invitation"), "open" if DEVELOPMENT else "invitation")
 
+# New tenants that opened themselves begin with a small daily limit, which rises with clean sending (accounts.trust).
+TRUST_LADDER = env.flag("TRUST_LADDER", True)
+
 _public = urlsplit(PUBLIC_URL)
 if _public.scheme not in {"http", "https"} or not _public.hostname:
     raise env.ConfigurationError("RELAY_PUBLIC_URL must read https://host")

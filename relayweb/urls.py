@@ -14,6 +14,7 @@ from relayweb.console import (
     me,
     message,
     messages,
+    notices,
     preferences,
     rejections,
     security,
@@ -21,9 +22,10 @@ from relayweb.console import (
     signup,
     start,
     team,
+    tenant_settings,
     tenants,
 )
-from relayweb.console.admin import health
+from relayweb.console.admin import approvals, health
 
 tenant_pages: list[URLPattern | URLResolver] = [
     path("", tenants.overview, name="overview"),
@@ -62,6 +64,10 @@ tenant_pages: list[URLPattern | URLResolver] = [
     path("team/invitations/<uuid:invitation_id>/withdraw/", team.withdraw, name="invitation-withdraw"),
     path("team/<uuid:member_id>/role/", team.role, name="team-role"),
     path("team/<uuid:member_id>/remove/", team.remove, name="team-remove"),
+    path("notices/", notices.page, name="notices"),
+    path("notices/choices/", notices.choices, name="notice-choices"),
+    path("settings/", tenant_settings.page, name="settings"),
+    path("settings/close/", tenant_settings.close, name="settings-close"),
     path("audit/", audit.page, name="audit"),
     path("audit/export/", audit.export, name="audit-export"),
 ]
@@ -69,6 +75,8 @@ tenant_pages: list[URLPattern | URLResolver] = [
 operator_pages: list[URLPattern | URLResolver] = [
     path("", health.health_page, name="operator-health"),
     path("live/", health.live, name="operator-health-live"),
+    path("approvals/", approvals.page, name="operator-approvals"),
+    path("approvals/<slug:slug>/", approvals.decide, name="operator-approval"),
 ]
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -105,6 +113,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("me/security/sessions/<uuid:browser_id>/end/", security.end_session, name="session-end"),
     path("tenants/", tenants.choose, name="tenants"),
     path("tenants/new/", tenants.new, name="tenant-new"),
+    path("tenants/<slug:slug>/reopen/", tenant_settings.reopen, name="tenant-reopen"),
     path("t/<slug:slug>/", include(tenant_pages)),
     path("operator/", include(operator_pages)),
     path("api/v1/", include(api.v1)),

@@ -5,6 +5,7 @@ from accounts.models.credential import Credential, CredentialKind, CredentialUse
 from accounts.models.entry import Invitation, SignedInBrowser, SignUp
 from accounts.models.factor import OneTimePassword, Passkey, RecoveryCode
 from accounts.models.membership import Membership, Role
+from accounts.models.notice import Notice, NoticeChoice, NoticeKind
 from accounts.models.quota import QuotaBucket, QuotaPeriod, RateBucket
 from accounts.models.tenant import Tenant, TenantState
 from accounts.models.user import User
@@ -16,6 +17,9 @@ __all__ = [
     "CredentialUse",
     "Invitation",
     "Membership",
+    "Notice",
+    "NoticeChoice",
+    "NoticeKind",
     "OneTimePassword",
     "Passkey",
     "QuotaBucket",

@@ -6,7 +6,8 @@ valid; everything else about sessions (a changed password ends the others) is Dj
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
@@ -118,6 +119,17 @@ def use_clock_of(request: HttpRequest, zone: str) -> None:
         timezone.activate(ZoneInfo(zone or timezone.get_default_timezone_name()))
     except (ZoneInfoNotFoundError, ValueError):
         timezone.deactivate()
+
+
+@contextmanager
+def in_clock_of(zone: str) -> Iterator[None]:
+    """For what is written outside a request: times in this zone, or the installation's if there is none of that name."""
+    try:
+        chosen = ZoneInfo(zone or timezone.get_default_timezone_name())
+    except (ZoneInfoNotFoundError, ValueError):
+        chosen = ZoneInfo(timezone.get_default_timezone_name())
+    with timezone.override(chosen):
+        yield
 
 
 def _signed_out(request: HttpRequest) -> HttpResponse:

@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 from django.utils.translation import get_language
 
-from accounts.models import Membership
+from accounts.models import Membership, Notice
 from relayweb.console.access import UTC_COOKIE
 
 THEME_COOKIE = "relay_theme"
@@ -28,8 +28,14 @@ def console(request: HttpRequest) -> dict[str, Any]:
         "seat": getattr(request, "seat", None),
         "reference": getattr(request, "reference", ""),
         "is_test_profile": settings.TEST_PROFILE,
+        "notice_count": SimpleLazyObject(lambda: _open_notices(request)),
         "memberships": SimpleLazyObject(lambda: _memberships(request)),
     }
+
+
+def _open_notices(request: HttpRequest) -> int:
+    seat = getattr(request, "seat", None)
+    return 0 if seat is None else Notice.objects.of(seat.tenant).filter(closed_at=None).count()
 
 
 def _memberships(request: HttpRequest) -> list[Membership]:

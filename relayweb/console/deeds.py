@@ -68,11 +68,13 @@ DEEDS: dict[str, Text] = {
     "tenant.approve": _("Approved the tenant {name}"),
     "tenant.close": _("Closed the tenant {name}"),
     "tenant.create": _("Made the tenant {name}"),
+    "tenant.erase": _("Erased the tenant {name}"),
     "tenant.resume": _("Resumed the tenant {name}"),
     "tenant.suspend": _("Suspended the tenant {name}"),
     "tenant.transfer": _("Handed the tenant {name} over"),
     "tenant.two_factors": _("Changed whether members of {name} need a second factor"),
     "tenant.update": _("Changed the settings of {name}"),
+    "trust.set": _("Changed the step of {name} on the trust ladder"),
 }
 
 NOUNS: dict[str, Text] = {
@@ -84,6 +86,7 @@ NOUNS: dict[str, Text] = {
     "message": _("Mail"),
     "suppression": _("Suppressions"),
     "tenant": _("The tenant"),
+    "trust": _("Trust ladder"),
 }
 
 VALUES: dict[str, Text] = {
@@ -107,6 +110,7 @@ VALUES: dict[str, Text] = {
     "role": _("role"),
     "slug": _("short name"),
     "state": _("state"),
+    "step": _("step"),
     "stream": _("stream"),
     "time_zone": _("time zone"),
     "use": _("used by"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from django import forms
 from django.conf import settings
 from django.db.models import QuerySet
@@ -11,8 +13,9 @@ from django.utils.translation import get_language, gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts.models import Invitation, Membership, Role, TenantState, User
+from accounts.models import Invitation, Membership, Role, Tenant, TenantState, User
 from accounts.refusals import Refused
+from delivery import closing
 from delivery.tenants import open_tenant
 from relayweb.console import entering
 from relayweb.console.access import Seat, person_page, tenant_page
@@ -49,6 +52,7 @@ def home(request: HttpRequest) -> HttpResponse:
 def choose(request: HttpRequest) -> HttpResponse:
     context = {
         "section": "tenants",
+        "closed": _closed(request),
         "places": list(_memberships(request)),
         "may_open": _may_open(request),
         "has_invitation": _has_invitation(request),
@@ -94,6 +98,18 @@ def new(request: HttpRequest) -> HttpResponse:
 @tenant_page()
 def overview(request: HttpRequest, seat: Seat) -> HttpResponse:
     return redirect("messages", slug=seat.tenant.slug)
+
+
+def _closed(request: HttpRequest) -> list[tuple[Tenant, datetime]]:
+    """Tenants of an owner that are closed and not erased, each with the day on which it will be."""
+    found = Membership.objects.select_related("tenant").filter(
+        user=request.user.pk, role=Role.OWNER, tenant__state=TenantState.CLOSED, tenant__erased_at=None
+    )
+    return [
+        (one.tenant, one.tenant.closed_at + closing.ERASED_AFTER)
+        for one in found.order_by("tenant__name")
+        if one.tenant.closed_at is not None
+    ]
 
 
 def _may_open(request: HttpRequest) -> bool:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from accounts import factors, invitations, people
+from accounts import factors, invitations, notices, people, trust
 from accounts.audit import Actor
-from accounts.models import Membership, Passkey, User
+from accounts.models import Membership, NoticeKind, Passkey, User
 from tests.support.journeys import EXAMPLES, PASSWORD, Cast, Fate, Try, write_examples, write_message, write_rejections
 
 AXE = (Path(__file__).parent / "vendor" / "axe-4.14.1.min.js").read_text(encoding="utf-8")
@@ -126,6 +126,11 @@ def pages_of_people(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]]:
         made = invitations.invite(cast.acme, email=email, role="analyst", by=owner, actor=Actor.person(cast.alice))
     member = Membership.objects.get(user=cast.bob)
     User.objects.filter(pk=cast.bob.pk).update(name="山田 " + "太郎" * 30)
+    notices.raise_notice(cast.acme, NoticeKind.PAUSED, data={"reason": "spam traps"})
+    notices.raise_notice(cast.acme, NoticeKind.LEVEL_UP, data={"old": 200, "new": 1000})
+    trust.begin(cast.acme, actor=Actor.system("test"))
+    cast.globex.awaits_approval = True
+    cast.globex.save()
     secret = factors.new_secret()
     step = int(time.time()) // factors.STEP_SECONDS - 1
     factors.set_one_time_password(cast.charlie, secret, factors.code_at(secret, step), actor=Actor.person(cast.charlie))
@@ -178,10 +183,17 @@ def pages_of_people(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]]:
             ("role", f"/t/acme/team/{member.id}/role/"),
             ("remove", f"/t/acme/team/{member.id}/remove/"),
             ("transfer", "/t/acme/team/transfer/"),
+            ("settings", "/t/acme/settings/"),
+            ("close", "/t/acme/settings/close/"),
+            ("notices", "/t/acme/notices/"),
+            ("notice choices", "/t/acme/notices/choices/"),
             ("audit", "/t/acme/audit/"),
             ("audit, nothing", "/t/acme/audit/?person=zzz"),
         ):
             yield name, window.open(address)
+        window.context.clear_cookies()
+        window.sign_in("olivia@relay.example")
+        yield "approvals", window.open("/operator/approvals/")
 
     return visit
 
