@@ -11,7 +11,7 @@ import accounts.identifiers
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0002_suppressed_at_rcpt"),
+        ("accounts", "0003_quiet_hours"),
     ]
 
     operations = [

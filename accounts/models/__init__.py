@@ -7,7 +7,7 @@ from accounts.models.factor import OneTimePassword, Passkey, RecoveryCode
 from accounts.models.membership import Membership, Role
 from accounts.models.notice import Notice, NoticeChoice, NoticeKind
 from accounts.models.quota import QuotaBucket, QuotaPeriod, RateBucket
-from accounts.models.tenant import Tenant, TenantState
+from accounts.models.tenant import QuietStreams, Tenant, TenantState
 from accounts.models.user import User
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "NoticeKind",
     "OneTimePassword",
     "Passkey",
+    "QuietStreams",
     "QuotaBucket",
     "QuotaPeriod",
     "RateBucket",

@@ -203,7 +203,7 @@ class Conversation:
             self._services.resolver,
             port=settings.OUTBOUND_PORT,
             guard=guard,  # type: ignore[arg-type]
-            families=_families(self._path.source.address),
+            families=self._path.source.speaks,
         )
         return hops if isinstance(hops, Reply) else _Destination(hops, tls, login)
 
@@ -358,9 +358,3 @@ class Conversation:
 
 def _our_fault() -> Reply:
     return made_up(Phase.ROUTING, 451, "4.3.0", "a fault of ours kept this attempt from being made", Origin.OWN)
-
-
-def _families(source_address: str | None) -> tuple[int, ...]:
-    if source_address is None:
-        return (4, 6)
-    return (6,) if ":" in source_address else (4,)

@@ -24,7 +24,7 @@ DROP FUNCTION refuse_change_until_closed();
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0007_notices_and_trust"),
-        ("delivery", "0006_what_comes_back"),
+        ("delivery", "0007_standby_pools"),
     ]
 
     operations = [migrations.RunSQL(UNTIL_CLOSED, ALWAYS)]

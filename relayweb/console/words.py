@@ -140,6 +140,8 @@ TEST = Mark(
 )
 CANCELLED_BY_UNKNOWN: Text = _("Withdrawn at {time}.")
 SENDING_NOW: Text = _("Sending now")
+RESTS_QUIETLY: Text = _("Quiet hours of carriers until {until}.")
+RESTS: Text = _("Mail to {p} rests until {until}, as its answers demanded; then it goes on by itself.")
 MAYBE_HANDED_OVER: Text = _("It may already have been handed over.")
 
 # Machine words of why mail is held or suppressed; a word that is not here is shown as it is.
