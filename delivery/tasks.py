@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 from celery import shared_task
 
-from delivery import closing, domains, partitions, strikes, suppressions, track_record
+from delivery import closing, domains, partitions, retention, strikes, suppressions, track_record
 from delivery.acceptance import once
 
 log = structlog.get_logger(__name__)
@@ -93,3 +93,11 @@ def erase_tenants() -> None:
     erased = closing.erase_due()
     if erased:
         log.info("tenants_erased", count=erased)
+
+
+@shared_task(name="delivery.drop_old_content", ignore_result=True)
+def drop_old_content() -> None:
+    """Content whose time is over."""
+    dropped = retention.drop_old()
+    if dropped:
+        log.info("content_dropped", partitions=len(dropped))

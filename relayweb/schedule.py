@@ -23,6 +23,7 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "idempotency keys are forgotten": {"task": "delivery.forget_idempotency_keys", "schedule": 10 * MINUTE},
     "tenants are watched": {"task": "delivery.watch_tenants", "schedule": MINUTE, "options": {"expires": 60}},
     "rates are watched": {"task": "delivery.watch_rates", "schedule": 15 * MINUTE, "options": {"expires": 900}},
+    "old content is dropped": {"task": "delivery.drop_old_content", "schedule": HOUR, "options": {"expires": 3600}},
     "closed tenants are erased": {"task": "delivery.erase_tenants", "schedule": HOUR, "options": {"expires": 3600}},
     "notices are mailed": {"task": "relayweb.mail_notices", "schedule": MINUTE, "options": {"expires": 60}},
     "people are tidied up after": {"task": "relayweb.forget_people", "schedule": HOUR, "options": {"expires": 3600}},

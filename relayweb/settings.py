@@ -190,6 +190,9 @@ WSGI_APPLICATION = "relayweb.wsgi.application"
 
 # ---- console: pages, sessions, languages, security headers (relayweb.console)
 SERVICE_NAME = env.text("SERVICE_NAME", "relayweb")
+# Where the operator helps, and on which terms; shown on every page, by links that only https, http and mailto may be.
+SUPPORT_URL = env.link("SUPPORT_URL")
+TERMS_URL = env.link("TERMS_URL")
 if CACHE_URL and PART == "web":
     from redis.backoff import NoBackoff
     from redis.retry import Retry

@@ -21,6 +21,8 @@ def console(request: HttpRequest) -> dict[str, Any]:
     theme = request.COOKIES.get(THEME_COOKIE, "")
     return {
         "service": settings.SERVICE_NAME,
+        "support_url": settings.SUPPORT_URL,
+        "terms_url": settings.TERMS_URL,
         "language": get_language() or settings.LANGUAGE_CODE,
         "languages": settings.LANGUAGES,
         "theme": theme if theme in THEMES else "",

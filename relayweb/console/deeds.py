@@ -52,12 +52,14 @@ DEEDS: dict[str, Text] = {
     "session.end_others": _("Ended the other sessions of {name}"),
     "pool.add": _("Added the pool {name}"),
     "pool.assign": _("Assigned the pool {name}"),
+    "pool.standby": _("Changed the stand-by pool of {name}"),
     "pool.remove": _("Removed the pool {name}"),
     "route.remove": _("Removed the route {name}"),
     "route.set": _("Set the route {name}"),
     "shaping.release": _("Lifted the suspension of {name}"),
     "shaping.set": _("Changed the shaping of {name}"),
     "source.add": _("Added the source address {name}"),
+    "source.families": _("Changed the address families of {name}"),
     "source.pause": _("Paused the source address {name}"),
     "source.resume": _("Resumed the source address {name}"),
     "source.remove": _("Removed the source address {name}"),
@@ -69,6 +71,7 @@ DEEDS: dict[str, Text] = {
     "tenant.close": _("Closed the tenant {name}"),
     "tenant.create": _("Made the tenant {name}"),
     "tenant.erase": _("Erased the tenant {name}"),
+    "tenant.quiet_hours": _("Changed the quiet hours of {name}"),
     "tenant.resume": _("Resumed the tenant {name}"),
     "tenant.suspend": _("Suspended the tenant {name}"),
     "tenant.transfer": _("Handed the tenant {name} over"),
@@ -90,6 +93,9 @@ NOUNS: dict[str, Text] = {
 }
 
 VALUES: dict[str, Text] = {
+    "from": _("from (time of day)"),
+    "until": _("until (time of day)"),
+    "streams": _("streams"),
     "content_retention_days": _("content kept for (days)"),
     "count": _("number"),
     "daily_limit": _("recipients a day"),

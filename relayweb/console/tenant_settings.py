@@ -11,14 +11,14 @@ from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts import quotas, tenants, trust
-from accounts.models import Membership, Role, Tenant, TenantState
+from accounts.models import Membership, QuietStreams, Role, Tenant, TenantState
 from accounts.refusals import Refused
-from delivery import closing, suppressions, track_record
+from delivery import closing, partitions, quiet_hours, retention, suppressions, track_record
 from delivery.queue import control
 from relayweb.console import entering
 from relayweb.console.access import Seat, person_page, tenant_page
@@ -45,6 +45,31 @@ class SuppressedForm(ConsoleForm):
         ],
         widget=forms.RadioSelect,
         required=False,
+    )
+
+
+class RetentionForm(ConsoleForm):
+    days = forms.TypedChoiceField(
+        label=_("Content is kept for"),
+        coerce=int,
+        choices=lambda: [
+            (days, ngettext("{n} day", "{n} days", days).format(n=days)) for days in partitions.RETENTION_DAYS
+        ],
+        help_text=_("Of mail accepted from now on. Mail that still waits keeps its content until it has a result."),
+    )
+
+
+class QuietForm(ConsoleForm):
+    quiet_from = forms.TimeField(label=_("From"), required=False, widget=forms.TimeInput(attrs={"type": "time"}))
+    quiet_until = forms.TimeField(
+        label=_("Until"),
+        required=False,
+        widget=forms.TimeInput(attrs={"type": "time"}),
+        help_text=_("In the tenant's time zone. Both empty: no quiet hours."),
+    )
+    quiet_streams = forms.ChoiceField(
+        label=_("For"),
+        choices=[(QuietStreams.BULK.value, _("bulk streams")), (QuietStreams.ALL.value, _("all streams"))],
     )
 
 
@@ -81,11 +106,31 @@ def page(request: HttpRequest, seat: Seat) -> HttpResponse:
         request.POST if card == "suppressed" else None,
         initial={"refuses": "on" if tenant.refuses_suppressed else ""},
     )
-    form = {"profile": profile, "suppressed": suppressed}.get(card)
+    kept = RetentionForm(request.POST if card == "retention" else None, initial={"days": tenant.content_retention_days})
+    quiet = QuietForm(
+        request.POST if card == "quiet" else None,
+        initial={
+            "quiet_from": tenant.quiet_from and f"{tenant.quiet_from:%H:%M}",
+            "quiet_until": tenant.quiet_until and f"{tenant.quiet_until:%H:%M}",
+            "quiet_streams": tenant.quiet_streams,
+        },
+    )
+    cards: dict[str, ConsoleForm] = {"profile": profile, "suppressed": suppressed, "retention": kept, "quiet": quiet}
+    form = cards.get(card)
     if form is not None and form.is_valid():
         try:
             if card == "profile":
                 tenants.update_profile(tenant, actor=seat.actor, **form.cleaned_data)
+            elif card == "retention":
+                retention.choose_retention(tenant, form.cleaned_data["days"], actor=seat.actor)
+            elif card == "quiet":
+                quiet_hours.set_quiet_hours(
+                    tenant,
+                    begins=form.cleaned_data["quiet_from"],
+                    ends=form.cleaned_data["quiet_until"],
+                    streams=form.cleaned_data["quiet_streams"],
+                    actor=seat.actor,
+                )
             else:
                 suppressions.set_refusing(tenant, form.cleaned_data["refuses"] == "on", actor=seat.actor)
         except Refused as refusal:
@@ -97,6 +142,9 @@ def page(request: HttpRequest, seat: Seat) -> HttpResponse:
         "section": "settings",
         "profile": profile,
         "suppressed": suppressed,
+        "retention": kept,
+        "quiet": quiet,
+        "failed": form if form is not None and form.errors else None,
         "limits": _limits(tenant),
         "is_owner": seat.role == Role.OWNER,
         "erased_after": closing.ERASED_AFTER.days,

@@ -11,8 +11,9 @@ from django.utils import timezone
 
 from accounts import notices, quotas, tenants, trust
 from accounts.audit import Actor
+from accounts.identifiers import time_of
 from accounts.models import AuditEntry, Credential, Membership, Notice, NoticeKind, QuotaBucket, Role, Tenant, User
-from delivery import closing, track_record
+from delivery import closing, retention, track_record
 from delivery.models import Attempt, Content, DeliveryEvent, Message, QueueEntry, Recipient, SendingDomain
 from delivery.tenants import open_tenant
 from relayweb import tasks
@@ -52,6 +53,40 @@ def test_settings_are_for_admins_and_closing_for_owners(cast: Cast, signed_in: A
     Membership.objects.filter(user=cast.bob).update(role=Role.DEVELOPER)
 
     assert bob.get("/t/acme/settings/").status_code == 403
+
+
+def test_retention_and_quiet_hours_are_chosen_within_what_there_is(cast: Cast, alice: Client) -> None:
+    alice.post("/t/acme/settings/", {"card": "retention", "days": "30"})
+    alice.post("/t/acme/settings/", {"card": "retention", "days": "31"})
+    quiet = {"card": "quiet", "quiet_from": "21:00", "quiet_streams": "bulk"}
+    half = alice.post("/t/acme/settings/", {**quiet, "quiet_until": ""})
+    alice.post("/t/acme/settings/", {**quiet, "quiet_until": "08:00"})
+
+    cast.acme.refresh_from_db()
+    assert cast.acme.content_retention_days == 30
+    assert b"need a beginning and an end" in half.content
+    assert str(cast.acme.quiet_from) == "21:00:00"
+    assert AuditEntry.objects.of(cast.acme).count() == 2
+
+
+def test_content_goes_when_its_time_is_over_but_not_while_mail_is_open(cast: Cast) -> None:
+    done, waiting = write_message(cast.acme, EXAMPLES[0]), write_message(cast.acme, EXAMPLES[1])
+    days = done.retention_days
+    day = time_of(done.id).replace(hour=0, minute=0, second=0, microsecond=0)
+    over = day + timedelta(days=days + 1)
+
+    early = retention.drop_old(now=over - timedelta(seconds=1))
+    while_open = retention.drop_old(now=over)
+    kept = set(Content.objects.values_list("message_id", flat=True))
+    QueueEntry.objects.all().delete()
+    after = retention.drop_old(now=over)
+
+    name = f"delivery_content_r{days}_p{day:%Y%m%d}"
+    assert name not in early + while_open
+    assert kept == {waiting.id}
+    assert name in after
+    assert not Content.objects.exists()
+    assert Message.objects.count() == 2
 
 
 # ---------------------------------------------------------------- trust
