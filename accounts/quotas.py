@@ -86,6 +86,12 @@ def usage_of(tenant: Tenant, *, now: datetime | None = None) -> dict[str, int]:
     return {period: found.get((period, window_start(period, moment)), 0) for period in QuotaPeriod.values}
 
 
+def months_of(tenant: Tenant) -> list[tuple[datetime, int]]:
+    """Recipients accepted in each calendar month (UTC) that is known, the newest first."""
+    found = QuotaBucket.objects.filter(owner_id=tenant.id, period=QuotaPeriod.MONTH).order_by("-window_start")
+    return list(found.values_list("window_start", "used"))
+
+
 def window_start(period: str, moment: datetime) -> datetime:
     """When the period that ``moment`` lies in began, in UTC: every process must find the same bucket."""
     hour = moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)

@@ -205,4 +205,6 @@ def _moment(moment: datetime, zone: str) -> str:
         local = timezone.localtime(moment, ZoneInfo(zone or timezone.get_default_timezone_name()))
     except (ZoneInfoNotFoundError, ValueError):
         local = timezone.localtime(moment)
-    return f"{date_format(local, 'Y-m-d')} {local.strftime('%H:%M')} ({local.tzname()})"
+    written = f"{date_format(local, 'Y-m-d')} {local.strftime('%H:%M')}"
+    # Translators: a time with the short name of its zone.
+    return gettext("{time} ({zone})").format(time=written, zone=local.tzname())

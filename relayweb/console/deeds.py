@@ -10,7 +10,8 @@ from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 
-from relayweb.console.words import Text
+from accounts.models import Role
+from relayweb.console.words import ROLES, Text
 
 # {name} is what it was done to.
 DEEDS: dict[str, Text] = {
@@ -109,6 +110,7 @@ VALUES: dict[str, Text] = {
     "name": _("name"),
     "network": _("network"),
     "owner": _("owner"),
+    "owner_is_new": _("owner is new"),
     "rate_per_second": _("recipients a second"),
     "reason": _("reason"),
     "refuses_suppressed": _("suppressed recipients refused"),
@@ -128,13 +130,15 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[T
     """What changed: its name, what it was and what it is; empty for what was not there."""
     names = list(dict.fromkeys([*before, *after]))
     return [
-        (VALUES.get(name, name), _written(before.get(name)), _written(after.get(name)))
+        (VALUES.get(name, name), _written(before.get(name), name), _written(after.get(name), name))
         for name in names
         if before.get(name) != after.get(name)
     ]
 
 
-def _written(value: Any) -> str:
+def _written(value: Any, name: str) -> str:
+    if name == "role" and value in Role.values:
+        return str(ROLES[Role(value)])
     match value:
         case None | "" | []:
             return ""

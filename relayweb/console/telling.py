@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.urls import reverse
 from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import Notice, NoticeKind, User
@@ -112,7 +113,8 @@ def letter_of(notice: Notice, person: User) -> Callable[[], Letter]:
     def word() -> Letter:
         with in_clock_of(person.time_zone or notice.tenant.time_zone):
             said = told(notice)
-        return Letter(f"{said.heading} ({notice.tenant.name})", (said.sentence,), settings.PUBLIC_URL + said.path)
+        heading = gettext("{heading} ({tenant})").format(heading=said.heading, tenant=notice.tenant.name)
+        return Letter(heading, (said.sentence,), settings.PUBLIC_URL + said.path)
 
     return word
 

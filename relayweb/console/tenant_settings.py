@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, timedelta
 from zoneinfo import available_timezones
 
 from django import forms
@@ -13,7 +14,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts import quotas, tenants, trust
 from accounts.models import Membership, QuietStreams, Role, Tenant, TenantState
@@ -60,9 +61,9 @@ class RetentionForm(ConsoleForm):
 
 
 class QuietForm(ConsoleForm):
-    quiet_from = forms.TimeField(label=_("From"), required=False, widget=forms.TimeInput(attrs={"type": "time"}))
+    quiet_from = forms.TimeField(label=_("Begin"), required=False, widget=forms.TimeInput(attrs={"type": "time"}))
     quiet_until = forms.TimeField(
-        label=_("Until"),
+        label=_("End"),
         required=False,
         widget=forms.TimeInput(attrs={"type": "time"}),
         help_text=_("In the tenant's time zone. Both empty: no quiet hours."),
@@ -151,6 +152,18 @@ def page(request: HttpRequest, seat: Seat) -> HttpResponse:
         **_ladder(tenant),
     }
     return render(request, "console/settings/settings.html", context)
+
+
+@tenant_page()
+@require_safe
+def usage_by_month(request: HttpRequest, seat: Seat) -> HttpResponse:
+    """For the books: one line a month, as CSV."""
+    response = HttpResponse(content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="usage-{seat.tenant.slug}.csv"'
+    writer = csv.writer(response)
+    writer.writerow(("month", "recipients_accepted"))
+    writer.writerows((f"{month.astimezone(UTC):%Y-%m}", used) for month, used in quotas.months_of(seat.tenant))
+    return response
 
 
 @tenant_page(Role.OWNER)

@@ -41,7 +41,7 @@ def test_an_entry_says_who_did_what_and_from_where(cast: Cast, alice: Client) ->
     assert "alice@acme.example" in page
     assert "Changed the role of &lt;bob&gt;" in page
     assert "192.0.2.9" in page
-    assert re.search(r"<del[^>]*>analyst</del> → admin", page)
+    assert re.search(r"<del[^>]*>Analyst</del> → Admin", page)
 
 
 def test_filters_combine_and_hostile_ones_find_nothing(cast: Cast, alice: Client) -> None:

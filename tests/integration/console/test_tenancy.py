@@ -51,6 +51,7 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "notice-choices": (),
     "settings": (),
     "settings-close": (),
+    "usage-by-month": (),
     "audit": (),
     "audit-export": (),
     **{f"domain{part}": ("name",) for part in ("", "-live", "-check", "-hand-on", "-zone", "-switch", "-remove")},

@@ -69,6 +69,17 @@ def test_retention_and_quiet_hours_are_chosen_within_what_there_is(cast: Cast, a
     assert AuditEntry.objects.of(cast.acme).count() == 2
 
 
+def test_usage_is_exported_by_month(cast: Cast, alice: Client) -> None:
+    for tenant, month, used in ((cast.acme, 10, 5), (cast.acme, 11, 7), (cast.globex, 11, 9)):
+        QuotaBucket.objects.create(
+            owner_id=tenant.id, period="month", window_start=datetime(2026, month, 1, tzinfo=UTC), used=used
+        )
+
+    answer = alice.get("/t/acme/settings/usage/")
+
+    assert answer.content.decode().split() == ["month,recipients_accepted", "2026-11,7", "2026-10,5"]
+
+
 def test_content_goes_when_its_time_is_over_but_not_while_mail_is_open(cast: Cast) -> None:
     done, waiting = write_message(cast.acme, EXAMPLES[0]), write_message(cast.acme, EXAMPLES[1])
     days = done.retention_days
