@@ -117,6 +117,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("tenants/<slug:slug>/reopen/", tenant_settings.reopen, name="tenant-reopen"),
     path("t/<slug:slug>/", include(tenant_pages)),
     path("operator/", include(operator_pages)),
+    *api.compatible,
     path("api/v1/", include(api.v1)),
     path("api/", include(api.nothing_here)),
 ]
