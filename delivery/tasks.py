@@ -7,6 +7,7 @@ from celery import shared_task
 
 from delivery import domains, partitions, strikes, suppressions
 from delivery.acceptance import once
+from delivery.statistics import counting
 
 log = structlog.get_logger(__name__)
 
@@ -69,3 +70,17 @@ def read_reports() -> None:
 
     if incoming.read_waiting():
         strikes.judge_due()
+
+
+@shared_task(name="delivery.count_events", ignore_result=True)
+def count_events() -> None:
+    """What has happened becomes figures."""
+    counting.count_waiting()
+
+
+@shared_task(name="delivery.forget_statistics", ignore_result=True)
+def forget_statistics() -> None:
+    """Counters that no page asks for any more."""
+    forgotten = counting.forget_old()
+    if forgotten:
+        log.info("statistics_forgotten", count=forgotten)

@@ -20,6 +20,8 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "what came back is read": {"task": "delivery.reports.read", "schedule": 15.0, "options": {"expires": 15}},
     "strikes are judged": {"task": "delivery.judge_strikes", "schedule": MINUTE},
     "old suppressions are forgotten": {"task": "delivery.forget_suppressions", "schedule": HOUR},
+    "events are counted": {"task": "delivery.count_events", "schedule": 10.0, "options": {"expires": 10}},
+    "old statistics are forgotten": {"task": "delivery.forget_statistics", "schedule": HOUR},
     "idempotency keys are forgotten": {"task": "delivery.forget_idempotency_keys", "schedule": 10 * MINUTE},
     "partitions are made ahead": {"task": "delivery.make_partitions", "schedule": HOUR},
 }

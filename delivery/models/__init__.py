@@ -8,6 +8,7 @@ from delivery.models.attempt import Attempt
 from delivery.models.domain import DkimKey, DkimKeyState, DomainState, SendingDomain
 from delivery.models.event import DeliveryEvent
 from delivery.models.idempotency import IdempotencyKey
+from delivery.models.job import Job, JobKind, JobPart, JobState
 from delivery.models.message import Content, Message
 from delivery.models.provider import GroupKind, ProviderGroup
 from delivery.models.queue import DomainRoute, Lane, Path, PathUse, QueueEntry, Worker
@@ -15,7 +16,9 @@ from delivery.models.recipient import Recipient
 from delivery.models.rejection import RejectionEntry
 from delivery.models.returned import Complaint, ReturnedKind, ReturnedMail
 from delivery.models.route import Route
+from delivery.models.saved_filter import SavedFilter
 from delivery.models.source import Node, PoolKind, SourceAddress, SourcePool, SourceState
+from delivery.models.statistic import EventToCount, Statistic, StatisticClass, StatisticTag, StatisticTime
 from delivery.models.stream import Stream, StreamKind
 from delivery.models.suppression import Strike, Suppression, SuppressionKind, SuppressionReason, SuppressionScope
 from delivery.models.tls_policy import MtaStsPolicy
@@ -29,8 +32,13 @@ __all__ = [
     "DkimKeyState",
     "DomainRoute",
     "DomainState",
+    "EventToCount",
     "GroupKind",
     "IdempotencyKey",
+    "Job",
+    "JobKind",
+    "JobPart",
+    "JobState",
     "Lane",
     "Message",
     "MtaStsPolicy",
@@ -45,10 +53,15 @@ __all__ = [
     "ReturnedKind",
     "ReturnedMail",
     "Route",
+    "SavedFilter",
     "SendingDomain",
     "SourceAddress",
     "SourcePool",
     "SourceState",
+    "Statistic",
+    "StatisticClass",
+    "StatisticTag",
+    "StatisticTime",
     "Stream",
     "StreamKind",
     "Strike",
