@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,8 +24,8 @@ from django.db.models import Case, Count, IntegerField, Min, Q, QuerySet, Value,
 
 from accounts.identifiers import first_of
 from accounts.models import Credential, Tenant
-from delivery.core.mailbox import MailboxSyntaxError, parse_domain, parse_mailbox
 from delivery.core.states import OPEN, RecipientState
+from delivery.log_filters import Condition, LogFilter, condition
 from delivery.models import (
     Attempt,
     Content,
@@ -186,21 +185,6 @@ class MessageView:
         return any(state in OPEN and number for state, number in self.states.items())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogFilter:
-    """What a list is narrowed to: criteria combine with AND, the values of one with OR. Empty means everything."""
-
-    states: frozenset[RecipientState] = frozenset()
-    classes: frozenset[str] = frozenset()
-    recipient: str = ""  # a mailbox, a domain, or a part of an address
-    since: datetime | None = None
-    until: datetime | None = None
-
-    @property
-    def is_narrow(self) -> bool:
-        return bool(self.states or self.classes or self.recipient)
-
-
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Row]):
     """One page of a list, newest first; the keys lead on, and are None where nothing more is."""
@@ -256,32 +240,36 @@ def page_of_recipients(
     size: int = 50,
 ) -> Page[RecipientRow]:
     """A page of the send log, newest first. ``before`` and ``after`` are recipient ids of a page seen earlier."""
-    matching = _matching(tenant, narrowed)
+    matching = condition(tenant, narrowed)
     with _within_the_time_limit():
         if after is not None:
-            found = list(matching.filter(id__gt=after).order_by("id")[: size + 1])
+            found = _matching(matching, "AND r.id > %s ORDER BY r.id", after, size + 1)
             more, found = len(found) > size, found[:size][::-1]
             newer, older = (found[0].id if more else None), (found[-1].id if found else None)
         else:
-            bounded = matching if before is None else matching.filter(id__lt=before)
-            found = list(bounded.order_by("-id")[: size + 1])
+            found = _matching(matching, "AND r.id < %s ORDER BY r.id DESC", before or _LAST_KEY, size + 1)
             more, found = len(found) > size, found[:size]
             newer = found[0].id if found and before is not None else None
             older = found[-1].id if more else None
         return Page(tuple(_rows(tenant, found)), newer=newer, older=older)
 
 
-def tally(tenant: Tenant, narrowed: LogFilter, *, newer_than: UUID | None = None) -> Tally:
-    """What a filter finds, counted in one query; ``newer`` are those above a recipient the reader has already seen."""
-    newest_first = _matching(tenant, narrowed).order_by("-id").values("id", "state")[: COUNT_LIMIT + 1]
-    matching, parameters = newest_first.query.sql_with_params()
-    with _within_the_time_limit(), connection.cursor() as cursor:
-        cursor.execute(
-            # The text in the middle is Django's own, with placeholders.
-            f"SELECT state, count(*), count(*) FILTER (WHERE id > %s) FROM ({matching}) AS found GROUP BY state",
-            [newer_than or _LAST_KEY, *parameters],
-        )
-        counted = {RecipientState(state): (number, newer) for state, number, newer in cursor.fetchall()}
+def _matching(matching: Condition, order: str, key: UUID, limit: int) -> list[Recipient]:
+    sql = f"SELECT r.* FROM delivery_recipient AS r WHERE {matching.sql} {order} LIMIT %s"
+    return list(Recipient.objects.raw(sql, [*matching.values, key, limit]))
+
+
+def tally(
+    tenant: Tenant, narrowed: LogFilter, *, newer_than: UUID | None = None, whole: Sequence[RecipientRow] | None = None
+) -> Tally:
+    """What a filter finds, counted in one query; ``newer`` are those above a recipient the reader has already seen.
+
+    ``whole`` are the rows, where a page just read holds all of them: then they are counted as they are.
+    """
+    if whole is not None:
+        counted = {state: (number, 0) for state, number in Counter(row.state for row in whole).items()}
+    else:
+        counted = _count(condition(tenant, narrowed), newer_than or _LAST_KEY)
     total = sum(number for number, _ in counted.values())
     return Tally(
         total=min(total, COUNT_LIMIT),
@@ -291,45 +279,52 @@ def tally(tenant: Tenant, narrowed: LogFilter, *, newer_than: UUID | None = None
     )
 
 
+def _count(matching: Condition, newer_than: UUID) -> dict[RecipientState, tuple[int, int]]:
+    with _within_the_time_limit(), connection.cursor() as cursor:
+        cursor.execute(
+            # The texts in the middle are literals of log_filters, with placeholders.
+            f"""SELECT state, count(*), count(*) FILTER (WHERE id > %s) FROM (
+                    SELECT r.id, r.state FROM delivery_recipient AS r WHERE {matching.sql} ORDER BY r.id DESC LIMIT %s
+                ) AS found GROUP BY state""",
+            [newer_than, *matching.values, COUNT_LIMIT + 1],
+        )
+        return {RecipientState(state): (number, newer) for state, number, newer in cursor.fetchall()}
+
+
 def rows_of(tenant: Tenant, recipient_ids: Sequence[UUID]) -> list[RecipientRow]:
     """The rows of known recipients as they stand now, newest first; ids of other tenants are not found."""
     found = Recipient.objects.of(tenant).filter(id__in=recipient_ids).select_related("message").order_by("-id")
     return [_row(recipient, recipient.message) for recipient in found]
 
 
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What filters can be chosen from: names by key. Revoked credentials too, since their mail is still in the log."""
+
+    providers: dict[str, str]
+    credentials: dict[str, str]
+    streams: dict[str, str]
+
+
+_CHOICES = """
+SELECT 'provider', key, title FROM delivery_providergroup WHERE kind = 'provider'
+UNION ALL SELECT 'credential', id::text, name FROM accounts_credential WHERE tenant_id = %s
+UNION ALL SELECT 'stream', id::text, name FROM delivery_stream WHERE tenant_id = %s
+ORDER BY 1, 3, 2
+"""
+
+
+def choices_of(tenant: Tenant) -> Choices:
+    named: dict[str, dict[str, str]] = {"provider": {}, "credential": {}, "stream": {}}
+    with connection.cursor() as cursor:
+        cursor.execute(_CHOICES, [tenant.pk, tenant.pk])
+        for kind, key, name in cursor.fetchall():
+            named[kind][key] = name
+    return Choices(providers=named["provider"], credentials=named["credential"], streams=named["stream"])
+
+
 def has_recipients(tenant: Tenant) -> bool:
     return Recipient.objects.of(tenant).exists()
-
-
-def _matching(tenant: Tenant, narrowed: LogFilter) -> QuerySet[Recipient]:
-    matching: QuerySet[Recipient] = Recipient.objects.of(tenant)
-    if narrowed.since is not None:
-        matching = matching.filter(id__gte=first_of(narrowed.since))
-    if narrowed.until is not None:
-        matching = matching.filter(id__lt=first_of(narrowed.until))
-    if narrowed.states:
-        matching = matching.filter(state__in=sorted(narrowed.states))
-    if narrowed.classes:
-        # What was reported back later counts as the reason too, so that "mailbox full" finds both.
-        classes = sorted(narrowed.classes)
-        matching = matching.filter(Q(reply_class__in=classes) | Q(returned_class__in=classes))
-    if narrowed.recipient:
-        matching = matching.filter(_recipient_is(narrowed.recipient))
-    return matching
-
-
-def _recipient_is(searched: str) -> Q:
-    """A whole mailbox and a whole domain are found through their indexes; anything else is a part of the address."""
-    text = unicodedata.normalize("NFKC", searched).strip().removeprefix("mailto:").strip("<>").strip()
-    if "@" in text.lstrip("@"):
-        with contextlib.suppress(MailboxSyntaxError):
-            if "." in text.rpartition("@")[2]:
-                address = parse_mailbox(text).address
-                return Q(address__in=sorted({address, address.lower()}))
-    elif "." in text:
-        with contextlib.suppress(MailboxSyntaxError):
-            return Q(domain=parse_domain(text.lstrip("@")))
-    return Q(address__icontains=text)
 
 
 def _rows(tenant: Tenant, recipients: Sequence[Recipient]) -> Iterator[RecipientRow]:

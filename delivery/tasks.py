@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 from celery import shared_task
 
-from delivery import domains, partitions, strikes, suppressions
+from delivery import domains, jobs, partitions, strikes, suppressions
 from delivery.acceptance import once
 from delivery.statistics import counting
 
@@ -84,3 +84,17 @@ def forget_statistics() -> None:
     forgotten = counting.forget_old()
     if forgotten:
         log.info("statistics_forgotten", count=forgotten)
+
+
+@shared_task(name="delivery.work_on_jobs", ignore_result=True)
+def work_on_jobs() -> None:
+    """Exports, and changes to all that a filter finds."""
+    jobs.work()
+
+
+@shared_task(name="delivery.forget_jobs", ignore_result=True)
+def forget_jobs() -> None:
+    """Exported files past their time."""
+    forgotten = jobs.forget_old()
+    if forgotten:
+        log.info("jobs_forgotten", count=forgotten)

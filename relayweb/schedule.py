@@ -21,6 +21,8 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "strikes are judged": {"task": "delivery.judge_strikes", "schedule": MINUTE},
     "old suppressions are forgotten": {"task": "delivery.forget_suppressions", "schedule": HOUR},
     "events are counted": {"task": "delivery.count_events", "schedule": 10.0, "options": {"expires": 10}},
+    "jobs are worked on": {"task": "delivery.work_on_jobs", "schedule": 10.0, "options": {"expires": 10}},
+    "old jobs are forgotten": {"task": "delivery.forget_jobs", "schedule": HOUR},
     "old statistics are forgotten": {"task": "delivery.forget_statistics", "schedule": HOUR},
     "idempotency keys are forgotten": {"task": "delivery.forget_idempotency_keys", "schedule": 10 * MINUTE},
     "partitions are made ahead": {"task": "delivery.make_partitions", "schedule": HOUR},

@@ -6,21 +6,28 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from relayweb.api import urls as api
 from relayweb.console import (
+    changes,
     credentials,
     domains,
     errors,
+    filters,
+    jobs,
     message,
     messages,
     preferences,
     rejections,
     signin,
     start,
+    statistics,
     tenants,
 )
 from relayweb.console.admin import health
 
 tenant_pages: list[URLPattern | URLResolver] = [
-    path("", tenants.overview, name="overview"),
+    path("", statistics.overview, name="overview"),
+    path("live/", statistics.overview_live, name="overview-live"),
+    path("statistics/", statistics.statistics, name="statistics"),
+    path("statistics/csv/", statistics.as_csv, name="statistics-csv"),
     path("start/", start.page, name="start"),
     path("start/live/", start.live, name="start-live"),
     path("start/send/", start.send, name="start-send"),
@@ -31,6 +38,18 @@ tenant_pages: list[URLPattern | URLResolver] = [
     path("messages/<uuid:message_id>/live/", message.live, name="message-live"),
     path("messages/<uuid:message_id>/html/", message.html_part, name="message-html"),
     path("messages/<uuid:message_id>/eml/", message.original, name="message-eml"),
+    path("messages/jobs/", jobs.job_list, name="jobs"),
+    path("messages/jobs/new/<slug:kind>/", jobs.ask, name="job-ask"),
+    path("messages/jobs/<uuid:job_id>/", jobs.page, name="job"),
+    path("messages/jobs/<uuid:job_id>/live/", jobs.live, name="job-live"),
+    path("messages/jobs/<uuid:job_id>/cancel/", jobs.cancel, name="job-cancel"),
+    path("messages/jobs/<uuid:job_id>/file/", jobs.file, name="job-file"),
+    path("messages/filters/", filters.filter_list, name="filters"),
+    path("messages/filters/save/", filters.save, name="filter-save"),
+    path("messages/filters/<uuid:filter_id>/rename/", filters.rename, name="filter-rename"),
+    path("messages/filters/<uuid:filter_id>/remove/", filters.remove, name="filter-remove"),
+    path("messages/<uuid:message_id>/change/<slug:verb>/", changes.change, name="message-change"),
+    path("messages/<uuid:message_id>/suppressions/", changes.suppressions_of, name="message-suppressions"),
     path("rejections/", rejections.rejections, name="rejections"),
     path("credentials/", credentials.credential_list, name="credentials"),
     path("credentials/issue/", credentials.issue, name="credential-issue"),

@@ -1,8 +1,9 @@
-import accounts.identifiers
 import django.db.models.deletion
 import django.utils.timezone
 from django.conf import settings
 from django.db import migrations, models
+
+import accounts.identifiers
 
 # Every event is written down for the counters where it happens, by whoever writes it. Written only: no settlement waits for a row
 # that others want too. A statement's events go in one INSERT.

@@ -27,15 +27,20 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Which:
-    """Which open recipients: exactly one of these."""
+    """Which open recipients: exactly one of these, or some recipients of a tenant."""
 
     message_id: UUID | None = None
     recipient_id: UUID | None = None
+    recipient_ids: tuple[UUID, ...] | None = None
     tenant_id: UUID | None = None
     domain_id: UUID | None = None
 
     @property
-    def condition(self) -> tuple[str, list[UUID]]:
+    def condition(self) -> tuple[str, list[Any]]:
+        if self.recipient_ids is not None:
+            if self.tenant_id is None:
+                raise ValueError("name the tenant of these recipients")
+            return "entry.recipient_id = ANY(%s) AND entry.tenant_id = %s", [list(self.recipient_ids), self.tenant_id]
         if self.recipient_id is not None:
             return "entry.recipient_id = %s", [self.recipient_id]
         if self.message_id is not None:

@@ -8,7 +8,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_safe
 
 from accounts.models import Membership, TenantState
-from relayweb.console.access import Seat, person_page, tenant_page
+from relayweb.console.access import person_page
 
 
 @require_safe
@@ -16,7 +16,7 @@ from relayweb.console.access import Seat, person_page, tenant_page
 def home(request: HttpRequest) -> HttpResponse:
     slugs = list(_memberships(request).values_list("tenant__slug", flat=True)[:2])
     if len(slugs) == 1:
-        return redirect("messages", slug=slugs[0])
+        return redirect("overview", slug=slugs[0])
     if not slugs and getattr(request.user, "is_operator", False):
         return redirect("operator-health")
     return redirect("tenants")
@@ -26,12 +26,6 @@ def home(request: HttpRequest) -> HttpResponse:
 @person_page
 def choose(request: HttpRequest) -> HttpResponse:
     return render(request, "console/tenants.html", {"section": "tenants", "places": list(_memberships(request))})
-
-
-@require_safe
-@tenant_page()
-def overview(request: HttpRequest, seat: Seat) -> HttpResponse:
-    return redirect("messages", slug=seat.tenant.slug)
 
 
 def _memberships(request: HttpRequest) -> QuerySet[Membership]:

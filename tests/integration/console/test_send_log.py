@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from delivery import history
 from delivery.core.states import RecipientState
-from delivery.history import LogFilter
+from delivery.log_filters import LogFilter
 from delivery.models import Recipient
 from tests.support.journeys import EXAMPLES, Cast, Fate, Try, write_examples, write_message, write_rejections
 

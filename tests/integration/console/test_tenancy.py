@@ -13,14 +13,19 @@ from accounts.audit import Actor
 from accounts.credentials import issue_credential
 from accounts.identifiers import uuid7
 from accounts.models import Credential, Tenant
+from delivery import jobs, saved_filters
 from delivery.domains import add_domain
-from delivery.models import Message, SendingDomain
+from delivery.log_filters import LogFilter
+from delivery.models import Job, JobKind, Message, SavedFilter, SendingDomain
 from relayweb import urls
 from tests.support.journeys import EXAMPLES, Cast, write_message
 
 # A route below /t/<slug>/ stands here, or the inventory fails: what it needs, and that it is tried.
 ROUTES: dict[str, tuple[str, ...]] = {
     "overview": (),
+    "overview-live": (),
+    "statistics": (),
+    "statistics-csv": (),
     "messages": (),
     "messages-live": (),
     "messages-rows-live": (),
@@ -28,6 +33,14 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "message-live": ("message_id",),
     "message-html": ("message_id",),
     "message-eml": ("message_id",),
+    "message-change": ("message_id", "verb"),
+    "message-suppressions": ("message_id",),
+    "jobs": (),
+    "job-ask": ("kind",),
+    **{f"job{part}": ("job_id",) for part in ("", "-live", "-cancel", "-file")},
+    "filters": (),
+    "filter-save": (),
+    **{f"filter{part}": ("filter_id",) for part in ("-rename", "-remove")},
     "rejections": (),
     "start": (),
     "start-live": (),
@@ -61,11 +74,15 @@ def test_every_tenant_route_is_in_the_inventory_and_asks_who_is_there() -> None:
 def acmes(cast: Cast) -> Message:
     issue_credential(cast.acme, kind="smtp", name="confidential", actor=Actor.system("test"))
     add_domain(cast.acme, "confidential.example", actor=Actor.system("test"), assume_verified=True)
+    actor = Actor.person(cast.alice)
+    jobs.ask_for(cast.acme, JobKind.EXPORT, LogFilter(), query="subject=confidential", actor=actor, file_format="csv")
+    saved_filters.save(cast.acme, name="confidential", query="subject=confidential", owner=None, actor=actor)
     return write_message(cast.acme, *EXAMPLES[:3], subject="confidential")
 
 
 def _path(route: str, slug: str, key: UUID, *, name: str = "confidential.example") -> str:
-    values = {"message_id": key, "domain_id": key, "credential_id": key, "name": name}
+    values = {"name": name, "kind": "export", "verb": "retry"}
+    values |= dict.fromkeys(("message_id", "domain_id", "credential_id", "job_id", "filter_id"), key)
     return reverse(route, kwargs={"slug": slug, **{name: values[name] for name in ROUTES[route]}})
 
 
@@ -81,7 +98,7 @@ def test_a_stranger_finds_nothing(route: str, cast: Cast, acmes: Message, charli
         assert b"confidential" not in foreign.content
 
 
-@pytest.mark.parametrize("route", [route for route, needs in ROUTES.items() if needs])
+@pytest.mark.parametrize("route", [route for route, needs in ROUTES.items() if {*needs} - {"kind"}])
 def test_a_foreign_id_in_ones_own_tenant_is_not_found(route: str, cast: Cast, acmes: Message, charlie: Client) -> None:
     objects = [_key_of(route, cast), uuid7()]
     foreign, unknown = (
@@ -115,6 +132,10 @@ def _key_of(route: str, cast: Cast) -> UUID:
         return SendingDomain.objects.of(cast.acme).get().id
     if "credential_id" in ROUTES[route]:
         return Credential.objects.of(cast.acme).get().id
+    if "job_id" in ROUTES[route]:
+        return Job.objects.of(cast.acme).get().id
+    if "filter_id" in ROUTES[route]:
+        return SavedFilter.objects.of(cast.acme).get().id
     return Message.objects.of(cast.acme).get().id
 
 

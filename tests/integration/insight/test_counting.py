@@ -81,7 +81,7 @@ def test_a_kill_before_the_commit_loses_and_doubles_nothing(transactional_db: No
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         backend = cursor.fetchone()[0]
-    with pytest.raises(Exception, match="terminat|closed|consuming"), transaction.atomic():
+    with pytest.raises(Exception, match=r"terminat|closed|consuming"), transaction.atomic():
         assert counting._count_some() == waiting  # counted, and about to be committed
         _kill(backend)
         connection.cursor().execute("SELECT 1")
