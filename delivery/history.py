@@ -12,7 +12,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -22,7 +22,7 @@ import zstandard
 from django.db import OperationalError, connection
 from django.db.models import Case, Count, IntegerField, Min, Q, QuerySet, Value, When
 
-from accounts.identifiers import first_of
+from accounts.identifiers import first_of, time_of
 from accounts.models import Credential, Tenant
 from delivery.core.states import OPEN, RecipientState
 from delivery.log_filters import Condition, LogFilter, condition
@@ -41,8 +41,13 @@ from delivery.models import (
 
 # Counting stops here; people then read "10,000 or more".
 COUNT_LIMIT = 10_000
+COUNT_LIMIT_OF_MESSAGES = 1_000
 
-_LAST_KEY = UUID(int=(1 << 128) - 1)
+# The newest parts of a period that are looked through first, where no index gives the order.
+PIECES = (timedelta(hours=12), timedelta(days=2))
+
+_FIRST_KEY, _LAST_KEY = UUID(int=0), UUID(int=(1 << 128) - 1)
+_FAR = datetime(3000, 1, 1, tzinfo=UTC)
 
 # Content is stored with its size; what claims to grow beyond any message we accept is damaged.
 LARGEST_CONTENT_BYTES = 1 << 28
@@ -243,20 +248,59 @@ def page_of_recipients(
     matching = condition(tenant, narrowed)
     with _within_the_time_limit():
         if after is not None:
-            found = _matching(matching, "AND r.id > %s ORDER BY r.id", after, size + 1)
-            more, found = len(found) > size, found[:size][::-1]
+            found = _rows_by_id(_ids(matching, "AND r.id > %s ORDER BY r.id", [after], size + 1))
+            more, found = len(found) > size, found[:size]
+            found = sorted(found, key=lambda recipient: recipient.id, reverse=True)
             newer, older = (found[0].id if more else None), (found[-1].id if found else None)
         else:
-            found = _matching(matching, "AND r.id < %s ORDER BY r.id DESC", before or _LAST_KEY, size + 1)
+            found = _rows_by_id(_newest_ids(matching, narrowed, before or _LAST_KEY, size + 1))
             more, found = len(found) > size, found[:size]
             newer = found[0].id if found and before is not None else None
             older = found[-1].id if more else None
         return Page(tuple(_rows(tenant, found)), newer=newer, older=older)
 
 
-def _matching(matching: Condition, order: str, key: UUID, limit: int) -> list[Recipient]:
-    sql = f"SELECT r.* FROM delivery_recipient AS r WHERE {matching.sql} {order} LIMIT %s"
-    return list(Recipient.objects.raw(sql, [*matching.values, key, limit]))
+def _newest_ids(matching: Condition, narrowed: LogFilter, before: UUID, limit: int) -> list[UUID]:
+    found: list[UUID] = []
+    for lower, upper in _pieces(narrowed, before):
+        found += _ids(matching, "AND r.id >= %s AND r.id < %s ORDER BY r.id DESC", [lower, upper], limit - len(found))
+        if len(found) == limit:
+            break
+    return found
+
+
+def _pieces(narrowed: LogFilter, before: UUID) -> Iterator[tuple[UUID, UUID]]:
+    """The period as ranges of keys, newest first.
+
+    Where the order comes from no index, everything in a range is found and sorted before its newest rows are known. So the
+    first ranges are short: what many rows match is found there, whatever lies behind; what few match is found through its
+    own index.
+    """
+    upper = before
+    if narrowed.has_no_order:
+        end = min(time_of(before) if before.version == 7 else _FAR, narrowed.until or _FAR, datetime.now(tz=UTC))
+        for length in PIECES:
+            lower = first_of(end - length)
+            if (narrowed.since is None or end - length > narrowed.since) and lower < upper:
+                yield lower, upper
+                upper = lower
+    yield _FIRST_KEY, upper
+
+
+def _ids(matching: Condition, order: str, keys: list[UUID], limit: int) -> list[UUID]:
+    # Keys alone: an index often has all that is asked for.
+    sql = f"SELECT r.id FROM delivery_recipient AS r WHERE {matching.sql} {order} LIMIT %s"
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [*matching.values, *keys, limit])
+        return [row[0] for row in cursor.fetchall()]
+
+
+def _rows_by_id(recipient_ids: Sequence[UUID]) -> list[Recipient]:
+    """In the order of the keys given."""
+    if not recipient_ids:
+        return []
+    found = {recipient.id: recipient for recipient in Recipient.objects.filter(id__in=recipient_ids)}
+    return [found[key] for key in recipient_ids if key in found]
 
 
 def tally(
@@ -266,29 +310,40 @@ def tally(
 
     ``whole`` are the rows, where a page just read holds all of them: then they are counted as they are.
     """
+    # What is asked of messages costs a look at each: there, fewer are counted.
+    limit = COUNT_LIMIT_OF_MESSAGES if narrowed.asks_of_the_message else COUNT_LIMIT
+    counted: Counter[RecipientState] = Counter()
+    newer = 0
     if whole is not None:
-        counted = {state: (number, 0) for state, number in Counter(row.state for row in whole).items()}
+        counted.update(row.state for row in whole)
     else:
-        counted = _count(condition(tenant, narrowed), newer_than or _LAST_KEY)
-    total = sum(number for number, _ in counted.values())
+        matching = condition(tenant, narrowed)
+        for lower, upper in _pieces(narrowed, _LAST_KEY):
+            for state, number, above in _count(matching, lower, upper, newer_than or _LAST_KEY, limit + 1):
+                counted[RecipientState(state)] += number
+                newer += above
+            if counted.total() > limit:
+                break
+    total = counted.total()
     return Tally(
-        total=min(total, COUNT_LIMIT),
-        is_exact=total <= COUNT_LIMIT,
-        by_state={state: counted[state][0] for state in STATES_BY_URGENCY if state in counted},
-        newer=sum(newer for _, newer in counted.values()),
+        total=min(total, limit),
+        is_exact=total <= limit,
+        by_state={state: counted[state] for state in STATES_BY_URGENCY if state in counted},
+        newer=newer,
     )
 
 
-def _count(matching: Condition, newer_than: UUID) -> dict[RecipientState, tuple[int, int]]:
+def _count(matching: Condition, lower: UUID, upper: UUID, newer_than: UUID, limit: int) -> list[tuple[str, int, int]]:
     with _within_the_time_limit(), connection.cursor() as cursor:
         cursor.execute(
             # The texts in the middle are literals of log_filters, with placeholders.
             f"""SELECT state, count(*), count(*) FILTER (WHERE id > %s) FROM (
-                    SELECT r.id, r.state FROM delivery_recipient AS r WHERE {matching.sql} ORDER BY r.id DESC LIMIT %s
+                    SELECT r.id, r.state FROM delivery_recipient AS r
+                    WHERE {matching.sql} AND r.id >= %s AND r.id < %s ORDER BY r.id DESC LIMIT %s
                 ) AS found GROUP BY state""",
-            [newer_than, *matching.values, COUNT_LIMIT + 1],
+            [newer_than, *matching.values, lower, upper, limit],
         )
-        return {RecipientState(state): (number, newer) for state, number, newer in cursor.fetchall()}
+        return list(cursor.fetchall())
 
 
 def rows_of(tenant: Tenant, recipient_ids: Sequence[UUID]) -> list[RecipientRow]:
@@ -603,12 +658,21 @@ def page_of_rejections(
     tenant: Tenant,
     *,
     since: datetime | None = None,
+    credential: UUID | None = None,
+    reasons: Sequence[str] = (),
+    codes: Sequence[int] = (),
     before: UUID | None = None,
     after: UUID | None = None,
     size: int = 50,
 ) -> Page[RejectionEntry]:
-    """The rejection log, newest first; repeats within a minute are one row with a count."""
+    """The rejection log, newest first; repeats within a minute are one row with a count. Empty criteria narrow nothing."""
     matching = RejectionEntry.objects.of(tenant).select_related("credential")
+    if credential is not None:
+        matching = matching.filter(credential=credential)
+    if reasons:
+        matching = matching.filter(reason__in=reasons)
+    if codes:
+        matching = matching.filter(code__in=codes)
     if since is not None:
         matching = matching.filter(id__gte=first_of(since))
     with _within_the_time_limit():
@@ -620,6 +684,12 @@ def page_of_rejections(
         found = list(bounded.order_by("-id")[: size + 1])
         more, found = len(found) > size, found[:size]
         return Page(tuple(found), found[0].id if found and before is not None else None, found[-1].id if more else None)
+
+
+def reply_codes_of_rejections(tenant: Tenant) -> list[int]:
+    """Those that a filter can choose from: what this tenant's clients were told."""
+    codes = RejectionEntry.objects.of(tenant).order_by("code").values_list("code", flat=True).distinct()
+    return list(codes[:50])
 
 
 # ---------------------------------------------------------------- figures of the queue

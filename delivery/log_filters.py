@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import unicodedata
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -58,6 +58,11 @@ class LogFilter:
     @property
     def asks_of_the_message(self) -> bool:
         return bool(self.author or self.subject or self.tag or self.credential or self.stream or self.header_message_id)
+
+    @property
+    def has_no_order(self) -> bool:
+        """No index gives what is found newest first: a long period is then looked through in pieces."""
+        return bool(self.asks_of_the_message or self.classes or self.was_put_off or self.by_outcome)
 
 
 def as_json(narrowed: LogFilter) -> dict[str, Any]:
@@ -158,7 +163,9 @@ def _keys(narrowed: LogFilter) -> tuple[UUID | None, UUID | None]:
     since, until = narrowed.since, narrowed.until
     if narrowed.by_outcome and since is not None:
         since -= LONGEST_OPEN
-    return (since and first_of(since)), (until and first_of(until))
+    # Nothing is accepted in the future; without a bound the partitions made ahead would be looked at too.
+    until = until or datetime.now(tz=UTC) + timedelta(days=1)
+    return (since and first_of(since)), first_of(until)
 
 
 def _between(found: Condition, column: str, first: UUID | None, last: UUID | None) -> None:

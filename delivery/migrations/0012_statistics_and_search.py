@@ -1,3 +1,4 @@
+import django.contrib.postgres.indexes
 import django.db.models.deletion
 import django.utils.timezone
 from django.conf import settings
@@ -185,6 +186,7 @@ class Migration(migrations.Migration):
                     models.CompositePrimaryKey(
                         "tenant_id",
                         "dimension",
+                        "minutes",
                         "value",
                         "starts_at",
                         blank=True,
@@ -195,6 +197,7 @@ class Migration(migrations.Migration):
                 ),
                 ("tenant_id", models.UUIDField()),
                 ("dimension", models.CharField(max_length=10)),
+                ("minutes", models.SmallIntegerField(help_text="how long it is: 15 or 60; both hold everything")),
                 ("value", models.CharField(max_length=255)),
                 ("starts_at", models.DateTimeField()),
                 ("accepted", models.IntegerField(default=0)),
@@ -223,6 +226,7 @@ class Migration(migrations.Migration):
                     models.CompositePrimaryKey(
                         "tenant_id",
                         "dimension",
+                        "minutes",
                         "value",
                         "starts_at",
                         "reply_class",
@@ -234,6 +238,7 @@ class Migration(migrations.Migration):
                 ),
                 ("tenant_id", models.UUIDField()),
                 ("dimension", models.CharField(max_length=10)),
+                ("minutes", models.SmallIntegerField(help_text="how long it is: 15 or 60; both hold everything")),
                 ("value", models.CharField(max_length=255)),
                 ("starts_at", models.DateTimeField()),
                 ("reply_class", models.CharField(max_length=20)),
@@ -269,6 +274,7 @@ class Migration(migrations.Migration):
                     models.CompositePrimaryKey(
                         "tenant_id",
                         "dimension",
+                        "minutes",
                         "value",
                         "starts_at",
                         "slot",
@@ -280,6 +286,7 @@ class Migration(migrations.Migration):
                 ),
                 ("tenant_id", models.UUIDField()),
                 ("dimension", models.CharField(max_length=10)),
+                ("minutes", models.SmallIntegerField(help_text="how long it is: 15 or 60; both hold everything")),
                 ("value", models.CharField(max_length=255)),
                 ("starts_at", models.DateTimeField()),
                 ("slot", models.SmallIntegerField()),
@@ -369,15 +376,21 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="statistic",
-            index=models.Index(fields=["starts_at"], name="statistic_age"),
+            index=django.contrib.postgres.indexes.BrinIndex(
+                fields=["starts_at"], name="statistic_age", pages_per_range=16
+            ),
         ),
         migrations.AddIndex(
             model_name="statisticclass",
-            index=models.Index(fields=["starts_at"], name="statistic_class_age"),
+            index=django.contrib.postgres.indexes.BrinIndex(
+                fields=["starts_at"], name="statistic_class_age", pages_per_range=16
+            ),
         ),
         migrations.AddIndex(
             model_name="statistictime",
-            index=models.Index(fields=["starts_at"], name="statistic_time_age"),
+            index=django.contrib.postgres.indexes.BrinIndex(
+                fields=["starts_at"], name="statistic_time_age", pages_per_range=16
+            ),
         ),
         migrations.AddIndex(
             model_name="job",

@@ -1,4 +1,4 @@
-"""Counters that the console's figures are sums of: small rows per quarter of an hour, whatever the volume.
+"""Counters that the console's figures are sums of: small rows per quarter of an hour and per hour, whatever the volume.
 
 `delivery.statistics` adds to them; nothing else does. Keys begin with what a page asks for: tenant, dimension, value.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 
 from accounts.models.scoping import TenantQuerySet
@@ -29,11 +30,12 @@ class EventToCount(models.Model):
 
 
 class Statistic(models.Model):
-    """What happened to a tenant's recipients in a quarter of an hour, in all and by one value of one dimension."""
+    """What happened to a tenant's recipients in a quarter of an hour or an hour, in all and by one value of one dimension."""
 
-    pk = models.CompositePrimaryKey("tenant_id", "dimension", "value", "starts_at")
+    pk = models.CompositePrimaryKey("tenant_id", "dimension", "minutes", "value", "starts_at")
     tenant_id = models.UUIDField()
     dimension = models.CharField(max_length=10)
+    minutes = models.SmallIntegerField(help_text="how long it is: 15 or 60; both hold everything")
     value = models.CharField(max_length=255)
     starts_at = models.DateTimeField()
     accepted = models.IntegerField(default=0)
@@ -52,15 +54,16 @@ class Statistic(models.Model):
     class Meta:
         db_table = "delivery_statistic"
         # housekeeping: what is past its time
-        indexes: ClassVar = [models.Index(fields=["starts_at"], name="statistic_age")]
+        indexes: ClassVar = [BrinIndex(fields=["starts_at"], name="statistic_age", pages_per_range=16)]
 
 
 class StatisticClass(models.Model):
     """Why: the classes of what bounced, expired or came back."""
 
-    pk = models.CompositePrimaryKey("tenant_id", "dimension", "value", "starts_at", "reply_class")
+    pk = models.CompositePrimaryKey("tenant_id", "dimension", "minutes", "value", "starts_at", "reply_class")
     tenant_id = models.UUIDField()
     dimension = models.CharField(max_length=10)
+    minutes = models.SmallIntegerField(help_text="how long it is: 15 or 60; both hold everything")
     value = models.CharField(max_length=255)
     starts_at = models.DateTimeField()
     reply_class = models.CharField(max_length=20)
@@ -71,15 +74,16 @@ class StatisticClass(models.Model):
 
     class Meta:
         db_table = "delivery_statistic_class"
-        indexes: ClassVar = [models.Index(fields=["starts_at"], name="statistic_class_age")]
+        indexes: ClassVar = [BrinIndex(fields=["starts_at"], name="statistic_class_age", pages_per_range=16)]
 
 
 class StatisticTime(models.Model):
     """How long acceptance took: from our 250 to the receiving server's, in slots of `delivery.core.histogram`."""
 
-    pk = models.CompositePrimaryKey("tenant_id", "dimension", "value", "starts_at", "slot")
+    pk = models.CompositePrimaryKey("tenant_id", "dimension", "minutes", "value", "starts_at", "slot")
     tenant_id = models.UUIDField()
     dimension = models.CharField(max_length=10)
+    minutes = models.SmallIntegerField(help_text="how long it is: 15 or 60; both hold everything")
     value = models.CharField(max_length=255)
     starts_at = models.DateTimeField()
     slot = models.SmallIntegerField()
@@ -89,7 +93,7 @@ class StatisticTime(models.Model):
 
     class Meta:
         db_table = "delivery_statistic_time"
-        indexes: ClassVar = [models.Index(fields=["starts_at"], name="statistic_time_age")]
+        indexes: ClassVar = [BrinIndex(fields=["starts_at"], name="statistic_time_age", pages_per_range=16)]
 
 
 class StatisticTag(models.Model):

@@ -25,6 +25,8 @@ from delivery.core.states import EventKind
 from delivery.models import Statistic, StatisticClass, StatisticTag, StatisticTime
 
 WIDTH = timedelta(minutes=15)
+# Quarters serve short periods, and zones whose days begin between our hours; hours make long periods cheap.
+WIDTHS = (15, 60)
 # By how many names a tenant's mail is told apart; what is beyond is counted together, under OTHER.
 MOST_TAGS = 200
 OTHER = ""
@@ -35,6 +37,7 @@ DIMENSIONS = (PROVIDER, DOMAIN, STREAM, CREDENTIAL, TAG)
 # Totals are small and asked for by month; what they consist of is looked at while it is fresh.
 KEEP_TOTALS = timedelta(days=400)
 KEEP_DIMENSIONS = timedelta(days=100)
+KEEP_QUARTERS = timedelta(days=40)
 
 _AT_ONCE = 5000
 _ADVISORY_LOCK = 0x72656C61_79737461
@@ -58,6 +61,7 @@ _WITH_REASON = {EventKind.BOUNCED: "bounced", EventKind.EXPIRED: "bounced", Even
 class Key(NamedTuple):
     tenant_id: UUID
     dimension: str
+    minutes: int
     value: str
     starts_at: datetime
 
@@ -153,7 +157,6 @@ def _sum_up(events: Sequence[_Event], *, named_tags: dict[UUID, set[str]]) -> _S
 
 
 def _keys(event: _Event, named_tags: set[str]) -> Iterator[Key]:
-    starts_at = start_of(event.occurred_at)
     values: list[tuple[str, str]] = [(ALL, "")]
     # Where a mail goes is not yet known when it is accepted: that part of it would be a guess.
     if event.kind != EventKind.ACCEPTED:
@@ -162,13 +165,15 @@ def _keys(event: _Event, named_tags: set[str]) -> Iterator[Key]:
     values.append((STREAM, str(event.stream_id or OTHER)))
     values.append((CREDENTIAL, str(event.credential_id or OTHER)))
     values += [(TAG, tag) for tag in {tag if tag in named_tags else OTHER for tag in event.tags or ()}]
-    for dimension, value in values:
-        yield Key(event.tenant_id, dimension, value, starts_at)
+    for minutes in WIDTHS:
+        starts_at = start_of(event.occurred_at, minutes=minutes)
+        for dimension, value in values:
+            yield Key(event.tenant_id, dimension, minutes, value, starts_at)
 
 
-def start_of(moment: datetime) -> datetime:
-    """The quarter of an hour; every time zone's hours and days begin with one."""
-    return moment.replace(minute=moment.minute // 15 * 15, second=0, microsecond=0)
+def start_of(moment: datetime, *, minutes: int = 15) -> datetime:
+    """The quarter of an hour, or the hour; every time zone's hours and days begin with a quarter."""
+    return moment.replace(minute=moment.minute // minutes * minutes, second=0, microsecond=0)
 
 
 def _name_tags(events: Sequence[_Event]) -> dict[UUID, set[str]]:
@@ -215,7 +220,11 @@ def forget_old(*, now: datetime | None = None) -> int:
     now = now or timezone.now()
     gone = 0
     for table in (Statistic, StatisticClass, StatisticTime):
-        for condition, before in (("dimension <> 'all'", now - KEEP_DIMENSIONS), ("true", now - KEEP_TOTALS)):
+        for condition, before in (
+            ("minutes = 15", now - KEEP_QUARTERS),
+            ("dimension <> 'all'", now - KEEP_DIMENSIONS),
+            ("true", now - KEEP_TOTALS),
+        ):
             gone += _forget(table._meta.db_table, condition, before)
     StatisticTag.objects.filter(last_used_at__lt=now - KEEP_DIMENSIONS).delete()
     return gone

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from django.db import connection
 from accounts.models import Credential, Tenant
 from delivery.core import histogram
 from delivery.models import ProviderGroup, Stream
-from delivery.statistics.counting import ALL
+from delivery.statistics.counting import ALL, KEEP_QUARTERS
 
 # Below this many settled recipients a percentage says more than is known.
 ENOUGH_FOR_A_RATE = 50
@@ -120,7 +120,7 @@ def course(
     tenant: Tenant, edges: Sequence[datetime], *, dimension: str = ALL, value: str = "", with_waits: bool = True
 ) -> Course:
     """``edges`` are quarters of an hour, ascending."""
-    where, parameters = _where(tenant, edges[0], edges[-1], dimension, value)
+    where, parameters = _where(tenant, edges, dimension, value)
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT width_bucket(starts_at, %s::timestamptz[]), {_SUMS} FROM delivery_statistic {where} GROUP BY 1",
@@ -150,7 +150,7 @@ def waits(tenant: Tenant, since: datetime, until: datetime, *, dimension: str = 
 
 def breakdown(tenant: Tenant, since: datetime, until: datetime, *, dimension: str, most: int = 50) -> Breakdown:
     """The values of a dimension with the most mail, with totals and waits."""
-    where, parameters = _where(tenant, since, until, dimension)
+    where, parameters = _where(tenant, (since, until), dimension)
     with connection.cursor() as cursor:
         cursor.execute(
             f"""SELECT value, {_SUMS}, count(*) OVER () FROM delivery_statistic {where} GROUP BY value
@@ -176,7 +176,7 @@ def classes(
     tenant: Tenant, since: datetime, until: datetime, *, dimension: str = ALL, value: str = ""
 ) -> tuple[ClassCount, ...]:
     """Why mail failed or came back, the most frequent reason first."""
-    where, parameters = _where(tenant, since, until, dimension, value)
+    where, parameters = _where(tenant, (since, until), dimension, value)
     with connection.cursor() as cursor:
         cursor.execute(
             f"""SELECT reply_class, sum(bounced), sum(returned) FROM delivery_statistic_class {where} GROUP BY 1
@@ -208,10 +208,13 @@ def open_mail(tenant: Tenant) -> OpenMail:
 
 
 def _where(
-    tenant: Tenant, since: datetime, until: datetime, dimension: str, value: str | None = None
+    tenant: Tenant, edges: Sequence[datetime], dimension: str, value: str | None = None
 ) -> tuple[str, list[Any]]:
-    sql = "WHERE tenant_id = %s AND dimension = %s AND starts_at >= %s AND starts_at < %s"
-    parameters: list[Any] = [tenant.pk, dimension, since, until]
+    sql = "WHERE tenant_id = %s AND dimension = %s AND minutes = %s AND starts_at >= %s AND starts_at < %s"
+    # Beyond the time of the quarters, the days of a zone that is half an hour off are cut at our hours.
+    is_old = edges[0] < datetime.now(tz=UTC) - KEEP_QUARTERS
+    minutes = 60 if is_old or all(edge.minute == 0 for edge in edges) else 15
+    parameters: list[Any] = [tenant.pk, dimension, minutes, edges[0], edges[-1]]
     if value is not None:
         return f"{sql} AND value = %s", [*parameters, value]
     return sql, parameters

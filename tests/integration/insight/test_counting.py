@@ -17,7 +17,12 @@ from delivery.statistics import counting, figures
 from tests.support.journeys import EXAMPLES, Cast, Fate, Try, make_cast, write_message
 
 NOW = datetime.now(tz=UTC)
-LONG = (counting.start_of(NOW - timedelta(days=40)), counting.start_of(NOW + timedelta(hours=1)))
+WHOLE_HOURS = tuple(counting.start_of(NOW + timedelta(days=days), minutes=60) for days in (-30, 1))
+# Not of whole hours, so that quarters are added up.
+LONG = (
+    counting.start_of(NOW - timedelta(days=39)).replace(minute=15),
+    counting.start_of(NOW + timedelta(hours=1)).replace(minute=45),
+)
 
 
 @pytest.fixture
@@ -50,6 +55,8 @@ def test_the_counters_are_what_the_events_say(cast: Cast) -> None:
     assert counting.count_waiting() > len(EXAMPLES)
 
     assert _counted(cast) == _shown(_truth(cast))
+    for edges in (LONG, WHOLE_HOURS):
+        assert figures.totals(cast.acme, *edges) == figures.totals(cast.acme, *LONG)
     assert figures.totals(cast.globex, *LONG) == figures.Totals(accepted=1, delivered=1)
     assert not EventToCount.objects.exists()
 
@@ -57,10 +64,12 @@ def test_the_counters_are_what_the_events_say(cast: Cast) -> None:
 def test_counting_again_changes_nothing(cast: Cast) -> None:
     write_message(cast.acme, *EXAMPLES)
     counting.count_waiting()
-    before = list(Statistic.objects.order_by("tenant_id", "dimension", "value", "starts_at").values())
+    before = list(Statistic.objects.order_by("tenant_id", "dimension", "minutes", "value", "starts_at").values())
 
     assert counting.count_waiting() == 0
-    assert list(Statistic.objects.order_by("tenant_id", "dimension", "value", "starts_at").values()) == before
+    assert (
+        list(Statistic.objects.order_by("tenant_id", "dimension", "minutes", "value", "starts_at").values()) == before
+    )
 
 
 def test_more_than_one_transaction_holds_is_counted_in_several(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,9 +225,11 @@ def test_counters_go_when_they_are_old_totals_last(cast: Cast) -> None:
     counting.count_waiting()
 
     assert counting.forget_old(now=NOW) == 0
+    counting.forget_old(now=NOW + counting.KEEP_QUARTERS + timedelta(hours=1))
+    assert set(Statistic.objects.values_list("minutes", flat=True)) == {60}
     counting.forget_old(now=NOW + counting.KEEP_DIMENSIONS + timedelta(hours=1))
     assert set(Statistic.objects.values_list("dimension", flat=True)) == {"all"}
-    assert figures.totals(cast.acme, *LONG).delivered == 1
+    assert figures.totals(cast.acme, *WHOLE_HOURS).delivered == 1
     counting.forget_old(now=NOW + counting.KEEP_TOTALS + timedelta(hours=1))
     assert not Statistic.objects.exists()
     assert not StatisticClass.objects.exists()
