@@ -165,7 +165,7 @@ def _keys(narrowed: LogFilter) -> tuple[UUID | None, UUID | None]:
         since -= LONGEST_OPEN
     # Nothing is accepted in the future; without a bound the partitions made ahead would be looked at too.
     until = until or datetime.now(tz=UTC) + timedelta(days=1)
-    return (since and first_of(since)), first_of(until)
+    return (None if since is None else first_of(since)), first_of(until)
 
 
 def _between(found: Condition, column: str, first: UUID | None, last: UUID | None) -> None:
@@ -177,7 +177,8 @@ def _between(found: Condition, column: str, first: UUID | None, last: UUID | Non
 
 def _happened(found: Condition, tenant: Tenant, narrowed: LogFilter) -> None:
     """In the period, whenever it was accepted."""
-    period, values = "true", []
+    period = "true"
+    values: list[Any] = []
     if narrowed.since is not None:
         period, values = f"{period} AND {{0}} >= %s", [*values, narrowed.since]
     if narrowed.until is not None:

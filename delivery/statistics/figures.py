@@ -231,13 +231,10 @@ def _waits(counts: dict[int, int]) -> Waits:
 def names_of(tenant: Tenant, dimension: str, values: Iterable[str]) -> dict[str, str]:
     """What people call these values, where the value is a key; the others are their own names."""
     wanted = [value for value in values if value]
-    match dimension:
-        case "provider":
-            return dict(ProviderGroup.objects.filter(key__in=wanted).values_list("key", "title"))
-        case "stream":
-            named = Stream.objects.of(tenant).filter(id__in=map(UUID, wanted)).values_list("id", "name")
-        case "credential":
-            named = Credential.objects.of(tenant).filter(id__in=map(UUID, wanted)).values_list("id", "name")
-        case _:
-            return {}
+    if dimension == "provider":
+        return dict(ProviderGroup.objects.filter(key__in=wanted).values_list("key", "title"))
+    if dimension not in {"stream", "credential"}:
+        return {}
+    rows: Any = (Stream if dimension == "stream" else Credential).objects
+    named = rows.of(tenant).filter(id__in=[UUID(value) for value in wanted]).values_list("id", "name")
     return {str(key): name for key, name in named}

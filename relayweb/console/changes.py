@@ -126,7 +126,9 @@ class _Row:
 
 
 def _recipient(seat: Seat, message_id: UUID, recipient_id: UUID | None) -> Recipient:
-    found = Recipient.objects.of(seat.tenant).filter(pk=recipient_id, message_id=message_id).first()
+    found = None
+    if recipient_id is not None:
+        found = Recipient.objects.of(seat.tenant).filter(pk=recipient_id, message_id=message_id).first()
     if found is None:
         raise Http404
     return found

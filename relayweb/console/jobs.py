@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 from uuid import UUID
 
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, QueryDict, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext
@@ -122,7 +123,7 @@ def cancel(request: HttpRequest, seat: Seat, job_id: UUID) -> HttpResponse:
 
 @tenant_page()
 @require_safe
-def file(request: HttpRequest, seat: Seat, job_id: UUID) -> HttpResponseBase:
+def file(request: HttpRequest, seat: Seat, job_id: UUID) -> HttpResponse:
     """The file, part by part: for members, through the signed link of this job, until it ends."""
     job = _found(seat, job_id)
     if (
@@ -138,11 +139,12 @@ def file(request: HttpRequest, seat: Seat, job_id: UUID) -> HttpResponseBase:
             yield jobs.read_part(job, number)
 
     name = f"{seat.tenant.slug}-send-log-{job.created_at:%Y%m%d-%H%M}.{job.file_format}"
-    return StreamingHttpResponse(
+    streamed = StreamingHttpResponse(
         parts(),
         content_type=FORMATS[job.file_format],
         headers={"Content-Disposition": f'attachment; filename="{name}"', "Content-Length": str(job.size_bytes)},
     )
+    return cast(HttpResponse, streamed)
 
 
 def _found(seat: Seat, job_id: UUID) -> Job:

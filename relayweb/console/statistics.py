@@ -464,10 +464,14 @@ def _percent(rate: float) -> str:
     return f"{min(percent, 99.9):.1f}"
 
 
+def _with_sign(rate: float) -> str:
+    return f"{_percent(rate)}{_between()}%"
+
+
 def _rates(whole: Totals) -> list[tuple[words.Text, str]]:
     few = gettext("too few to say")
     return [
-        (label, few if rate is None else f"{_percent(rate)} %")
+        (label, few if rate is None else _with_sign(rate))
         for label, rate in (
             (gettext("Acceptance rate"), whole.acceptance_rate),
             (gettext("Bounce rate"), whole.bounce_rate),
@@ -548,7 +552,7 @@ def _row(one: Slice, names: dict[str, str], dimension: str, period: Period, link
     return Row(
         name=name,
         totals=one.totals,
-        acceptance="–" if rate is None else f"{_percent(rate)} %",
+        acceptance="–" if rate is None else _with_sign(rate),
         p50=in_words["p50"],
         p95=in_words["p95"],
         narrowed=_joined(period.encoded, urlencode({"only": f"{dimension}:{one.value}"})),

@@ -47,6 +47,8 @@
     const dates = data.by === "day"
       ? { month: "short", day: "numeric" }
       : { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" };
+    const day = new Intl.DateTimeFormat(data.language, { timeZone: data.zone, month: "numeric", day: "numeric" });
+    const clock = new Intl.DateTimeFormat(data.language, { timeZone: data.zone, hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
     const when = new Intl.DateTimeFormat(data.language, { ...dates, timeZone: data.zone });
 
     // The topmost layer is drawn first and covered by those below it, each being the sum up to itself.
@@ -89,10 +91,11 @@
           : { distr: 3, range: (_, least, most) => [Math.max(0.001, (least || 0.1) / 2), (most || 1) * 2] },
       },
       axes: [
-        { ...axis, values: (_, splits, __, ___, gap) => splits.map((at) => new Intl.DateTimeFormat(data.language, {
-          timeZone: data.zone, ...(gap >= 86400 ? { month: "numeric", day: "numeric" } : { hour: "2-digit", minute: "2-digit" }),
-        }).format(at * 1000)) },
-        { ...axis, size: 64, values: (_, splits) => splits.map((value) => (value === null ? "" : isStacked ? (Number.isInteger(value) ? short.format(value) : "") : duration(value, data.units))) },
+        { ...axis, values: (_, splits, __, ___, gap) => splits.map((at) => {
+          const hour = gap < 86400 && clock.format(at * 1000);
+          return hour && !/^(00|24)[:.]00/.test(hour) ? hour : day.format(at * 1000);
+        }) },
+        { ...axis, size: isStacked ? 56 : 84, values: (_, splits) => splits.map((value) => (value === null ? "" : isStacked ? (Number.isInteger(value) ? short.format(value) : "") : duration(value, data.units))) },
       ],
       series: [{}, ...series],
       hooks: {
