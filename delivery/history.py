@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -167,12 +167,17 @@ class EventView:
 
 @dataclass(frozen=True, slots=True)
 class RecipientView:
-    """A recipient with its whole history, oldest first."""
+    """A recipient with its whole history, oldest first.
+
+    ``rests_until``: no attempt is begun before, whatever the retry schedule says; ``rest_reason`` is why, a machine word.
+    """
 
     row: RecipientRow
     attempts: tuple[AttemptView, ...]
     events: tuple[EventView, ...]
     is_claimed: bool
+    rests_until: datetime | None = None
+    rest_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -575,13 +580,9 @@ def _views(message: Message, recipients: Sequence[Recipient]) -> list[RecipientV
         events[event.recipient_id].append(
             EventView(event.id, event.recipient_id, event.kind, event.occurred_at, event.attempt_id, event.data)
         )
-    claimed: set[UUID] = set()
+    waiting: dict[UUID, _Waiting] = {}
     if any(recipient.state in OPEN for recipient in recipients):
-        claimed = set(
-            QueueEntry.objects.filter(
-                tenant_id=tenant, message_id=message.id, recipient_id__in=keys, path_id__isnull=False
-            ).values_list("recipient_id", flat=True)
-        )
+        waiting = _waiting(message, keys)
     groups = {recipient.group_id for recipient in recipients if recipient.group_id is not None}
     titles = dict(
         ProviderGroup.objects.filter(id__in=groups, kind="provider").values_list("id", "title") if groups else ()
@@ -591,10 +592,43 @@ def _views(message: Message, recipients: Sequence[Recipient]) -> list[RecipientV
             row=_row(recipient, message, provider=titles.get(recipient.group_id or 0, "")),
             attempts=tuple(attempts[recipient.id]),
             events=tuple(events[recipient.id]),
-            is_claimed=recipient.id in claimed,
+            **waiting.get(recipient.id, _Waiting())._asdict(),
         )
         for recipient in recipients
     ]
+
+
+class _Waiting(NamedTuple):
+    is_claimed: bool = False
+    rests_until: datetime | None = None
+    rest_reason: str = ""
+
+
+# A lane rests for its tenant's sake; a provider rests when every address that could be used is suspended there.
+_WAITING = """
+SELECT entry.recipient_id, entry.path_id IS NOT NULL,
+       CASE WHEN lane.suspended_until > now() THEN lane.suspended_until
+            WHEN provider.suspended = provider.usable THEN provider.until END,
+       CASE WHEN lane.suspended_until > now() THEN lane.suspended_reason
+            WHEN provider.suspended = provider.usable THEN provider.reason ELSE '' END
+FROM delivery_queue_entry AS entry
+JOIN delivery_lane AS lane ON lane.id = entry.lane_id
+CROSS JOIN LATERAL (
+    SELECT count(*) AS usable, count(path.id) AS suspended, min(path.suspended_until) AS until,
+           coalesce(min(path.suspended_reason), '') AS reason
+    FROM delivery_sourceaddress AS source
+    LEFT JOIN delivery_path AS path
+           ON path.source_id = source.id AND path.group_id = lane.group_id AND path.suspended_until > now()
+    WHERE source.pool_id = lane.pool_id AND source.state = 'active'
+) AS provider
+WHERE entry.message_id = %s AND entry.recipient_id = ANY(%s)
+"""
+
+
+def _waiting(message: Message, recipient_ids: Sequence[UUID]) -> dict[UUID, _Waiting]:
+    with connection.cursor() as cursor:
+        cursor.execute(_WAITING, [message.id, list(recipient_ids)])
+        return {recipient_id: _Waiting(*rest) for recipient_id, *rest in cursor.fetchall()}
 
 
 def _attempt(attempt: Attempt) -> AttemptView:
@@ -710,8 +744,30 @@ class ProviderFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PathFigures:
+    """A source address towards a provider group. ``pace`` is the share of full speed, ``in_hand`` what is being attempted.
+
+    ``state`` is that of the address; where it is not active, or the path is suspended, nothing begins.
+    """
+
+    provider: str
+    source: str
+    node: str
+    state: str
+    pace: float
+    pace_reason: str
+    in_hand: int
+    suspended_until: datetime | None
+    suspended_reason: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QueueFigures:
-    """Every recipient that is not in a final state: open = due + claimed + deferred + held."""
+    """Every recipient that is not in a final state: open = due + claimed + deferred + held.
+
+    ``paths`` are those that are driven now, slowed or suspended.
+    """
 
     open: int
     due: int
@@ -720,6 +776,7 @@ class QueueFigures:
     held: int
     oldest_age_s: float
     by_provider: tuple[ProviderFigures, ...] = field(default=())
+    paths: tuple[PathFigures, ...] = field(default=())
 
 
 # Counted by lane first: lanes are few, entries may be a million.
@@ -753,6 +810,34 @@ ORDER BY f.open DESC, g.key
 """
 
 
+_PATHS = """
+WITH in_hand AS (
+    SELECT path_id, count(*) AS number FROM delivery_queue_entry WHERE path_id IS NOT NULL GROUP BY path_id
+)
+SELECT grp.key AS provider, coalesce(host(source.address), '') AS source, source.node_id AS node, source.state,
+       path.pace_share AS pace, path.pace_reason, coalesce(in_hand.number, 0) AS in_hand,
+       CASE WHEN path.suspended_until > now() THEN path.suspended_until END AS suspended_until,
+       CASE WHEN path.suspended_until > now() THEN path.suspended_reason ELSE '' END AS suspended_reason,
+       CASE WHEN path.leased_until > now() THEN path.owner ELSE '' END AS owner
+FROM delivery_path AS path
+JOIN delivery_providergroup AS grp ON grp.id = path.group_id
+JOIN delivery_sourceaddress AS source ON source.id = path.source_id
+LEFT JOIN in_hand ON in_hand.path_id = path.id
+WHERE in_hand.number > 0 OR path.pace_share < 1 OR path.suspended_until > now()
+   OR (path.owner <> '' AND path.leased_until > now())
+ORDER BY coalesce(in_hand.number, 0) DESC, grp.key, source LIMIT %s
+"""
+# Sites that are one domain each are many: those with most in hand come first.
+MOST_PATHS_SHOWN = 500
+
+
+def _path_figures() -> tuple[PathFigures, ...]:
+    with connection.cursor() as cursor:
+        cursor.execute(_PATHS, [MOST_PATHS_SHOWN])
+        names = [column.name for column in cursor.description]
+        return tuple(PathFigures(**dict(zip(names, row, strict=True))) for row in cursor.fetchall())
+
+
 def queue_stats() -> QueueFigures:
     """What waits, over all tenants: the operator's figures, without a word of any mail."""
     with connection.cursor() as cursor:
@@ -780,6 +865,7 @@ def queue_stats() -> QueueFigures:
         held=sum(row.held for row in providers),
         oldest_age_s=max((row.oldest_age_s for row in providers), default=0.0),
         by_provider=providers,
+        paths=_path_figures(),
     )
 
 

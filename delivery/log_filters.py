@@ -146,7 +146,8 @@ def condition(tenant: Tenant, narrowed: LogFilter) -> Condition:
         if narrowed.min_attempts > 1:
             found.add("r.attempts > 1")
     if narrowed.was_put_off:
-        found.add("(r.attempts > 1 OR r.state = 'deferred')")
+        decided = [RecipientState.DELIVERED.value, RecipientState.BOUNCED.value, RecipientState.EXPIRED.value]
+        found.add("(r.attempts > 1 OR (r.attempts = 1 AND r.state <> ALL(%s)))", decided)
     if narrowed.is_returned:
         found.add("r.returned_class <> ''")
     if narrowed.is_ambiguous:

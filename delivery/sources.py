@@ -22,7 +22,7 @@ from accounts.models import Tenant
 from accounts.refusals import NotFound, Refused
 from delivery.core.mailbox import MailboxSyntaxError, parse_domain
 from delivery.models import Lane, Node, PoolKind, SourceAddress, SourcePool, SourceState, Stream
-from delivery.models.source import DEFAULT_POOL
+from delivery.models.source import DEFAULT_POOL, Families
 from delivery.queue import wake
 
 _NODE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
@@ -242,16 +242,81 @@ def assign_pool(stream: Stream, pool: SourcePool | None, *, actor: Actor) -> Str
     return stream
 
 
+def set_standby(pool: SourcePool, standby: SourcePool | None, *, actor: Actor) -> SourcePool:
+    """Where the pool's mail leaves from while none of its own addresses can be used; None: it waits for them.
+
+    Never a pool that belongs to another tenant, and one stand-by has none itself, so that there is no chain to follow.
+    """
+    if standby is not None:
+        if standby.tenant_id not in (None, pool.tenant_id):
+            raise Refused(
+                _("The pool %(name)s belongs to another tenant.") % {"name": standby.name},
+                reason="pool_tenant",
+                field="standby",
+            )
+        if standby.pk == pool.pk or standby.standby_id is not None or SourcePool.objects.filter(standby=pool).exists():
+            raise Refused(
+                _("A stand-by is another pool, and neither of the two takes part in a further one."),
+                reason="standby_chain",
+                field="standby",
+            )
+    with transaction.atomic():
+        before = pool.standby
+        SourcePool.objects.filter(pk=pool.pk).update(standby=standby)
+        audit.record(
+            actor,
+            "pool.standby",
+            tenant=pool.tenant,
+            object_id=pool.id,
+            object_name=pool.name,
+            before={"standby": before.name if before else None},
+            after={"standby": standby.name if standby else None},
+        )
+        _tell_engines()
+    pool.refresh_from_db()
+    return pool
+
+
+def set_families(source: SourceAddress, families: str, *, actor: Actor) -> SourceAddress:
+    """Which IP version is tried first, or alone. An address of its own speaks only its own version."""
+    if families not in Families.values:
+        raise Refused(
+            _("%(value)s is none of: %(known)s.") % {"value": families, "known": ", ".join(Families.values)},
+            reason="value_unknown",
+            field="families",
+        )
+    if source.address is not None:
+        raise Refused(
+            _("%(source)s speaks the IP version it is of, and no other.") % {"source": source},
+            reason="families_fixed",
+            field="families",
+        )
+    with transaction.atomic():
+        before = source.families
+        SourceAddress.objects.filter(pk=source.pk).update(families=families)
+        audit.record(
+            actor,
+            "source.families",
+            object_id=source.id,
+            object_name=str(source),
+            before={"families": before},
+            after={"families": families},
+        )
+        _tell_engines()
+    source.refresh_from_db()
+    return source
+
+
 def find_pool(name: str) -> SourcePool:
     """Raises NotFound."""
-    pool = SourcePool.objects.select_related("tenant").filter(name=name).first()
+    pool = SourcePool.objects.select_related("tenant", "standby").filter(name=name).first()
     if pool is None:
         raise NotFound(_("There is no pool %(name)s.") % {"name": name}, field="pool")
     return pool
 
 
 def list_pools() -> list[SourcePool]:
-    return list(SourcePool.objects.select_related("tenant").prefetch_related("sources").order_by("name"))
+    return list(SourcePool.objects.select_related("tenant", "standby").prefetch_related("sources").order_by("name"))
 
 
 # ---------------------------------------------------------------- small parts

@@ -7,7 +7,7 @@ folder only this process's own counts are shown.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from django.db import connection
 from prometheus_client import CONTENT_TYPE_LATEST as CONTENT_TYPE
@@ -16,8 +16,30 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from delivery import history, partitions
+from delivery.history import PathFigures
 
 __all__ = ["CONTENT_TYPE", "exposition"]
+
+
+def _of_paths(paths: Sequence[PathFigures]) -> Iterator[Metric]:
+    labels = ["provider", "source"]
+    pace = GaugeMetricFamily("relayweb_path_pace_ratio", "Share of full speed a path has learnt to keep", labels=labels)
+    in_hand = GaugeMetricFamily("relayweb_path_in_hand_recipients", "Recipients being attempted", labels=labels)
+    rests = GaugeMetricFamily(
+        "relayweb_path_suspended", "1 while nothing begins on the path", labels=[*labels, "reason"]
+    )
+    # Only those named in the data file, or slowed, or suspended: a site is one of any number.
+    for path in paths:
+        place = [path.provider, path.source]
+        if path.provider.startswith("site:") and path.pace >= 1 and path.suspended_until is None:
+            continue
+        pace.add_metric(place, path.pace)
+        in_hand.add_metric(place, path.in_hand)
+        if path.suspended_until is not None:
+            rests.add_metric([*place, path.suspended_reason], 1)
+    yield pace
+    yield in_hand
+    yield rests
 
 
 class _FromTheDatabase:
@@ -32,6 +54,7 @@ class _FromTheDatabase:
             for state in ("due", "claimed", "deferred", "held"):
                 queue.add_metric([row.provider, state], getattr(row, state))
         yield queue
+        yield from _of_paths(figures.paths)
         yield GaugeMetricFamily(
             "relayweb_queue_oldest_age_seconds", "Age of the oldest open recipient", value=figures.oldest_age_s
         )

@@ -85,6 +85,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("tenants/", tenants.choose, name="tenants"),
     path("t/<slug:slug>/", include(tenant_pages)),
     path("operator/", include(operator_pages)),
+    *api.compatible,
     path("api/v1/", include(api.v1)),
     path("api/", include(api.nothing_here)),
 ]

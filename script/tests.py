@@ -1,4 +1,7 @@
-"""script/test: the checks, the catalogues, then pytest with the arguments given (all tests without any)."""
+"""script/test: the checks, the catalogues, then pytest with the arguments given (all tests without any).
+
+All tests run in parallel processes, one more than there are cores because many of them wait; a part runs in one process.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,13 @@ def main(arguments: list[str]) -> int:
 
     compile_outdated()
     checks = 0
-    if not any(
-        argument.startswith("tests") for argument in arguments
-    ):  # a part of the tests is asked for while working
+    whole = not any(argument.startswith("tests") for argument in arguments)  # a part is asked for while working
+    if whole:
         print("checks:", flush=True)
         checks = subprocess.run([sys.executable, str(ROOT / "script" / "checks.py")], check=False).returncode
         print("\ntests:", flush=True)
+        if not any(argument.startswith(("-n", "--numprocesses")) for argument in arguments):
+            arguments = [f"--numprocesses={(os.cpu_count() or 1) + 1}", *arguments]
     os.environ["PYTHONPATH"] = str(ROOT)
     tests = subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=ROOT, check=False).returncode
     if checks:

@@ -95,6 +95,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
+@pytest.hookimpl(optionalhook=True)  # where tests run in parallel (script/test without arguments)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    from tests.support.parallel import ByFile
+
+    return ByFile(config, log)
+
+
 def _clean_up() -> None:
     """At the end of the first process, even of one that pytest refused to start."""
     if os.getpid() != OWNER_PID or not TEST_FOLDER.exists():

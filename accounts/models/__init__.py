@@ -4,7 +4,7 @@ from accounts.models.audit import AuditEntry
 from accounts.models.credential import Credential, CredentialKind, CredentialUse
 from accounts.models.membership import Membership, Role
 from accounts.models.quota import QuotaBucket, QuotaPeriod, RateBucket
-from accounts.models.tenant import Tenant, TenantState
+from accounts.models.tenant import QuietStreams, Tenant, TenantState
 from accounts.models.user import User
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "CredentialKind",
     "CredentialUse",
     "Membership",
+    "QuietStreams",
     "QuotaBucket",
     "QuotaPeriod",
     "RateBucket",

@@ -19,6 +19,11 @@ class TenantState(models.TextChoices):
     CLOSED = "closed"
 
 
+class QuietStreams(models.TextChoices):
+    BULK = "bulk"  # password resets and the like go on
+    ALL = "all"
+
+
 class Tenant(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     slug = models.SlugField(max_length=48, unique=True)
@@ -45,12 +50,22 @@ class Tenant(models.Model):
         default=False, help_text="at RCPT; off: mail to suppressed recipients is accepted and shown as suppressed"
     )
 
+    # Mail to mobile carriers rests from the one time of day until the other, in the tenant's time zone.
+    quiet_from = models.TimeField(null=True, blank=True)
+    quiet_until = models.TimeField(null=True, blank=True)
+    quiet_streams = models.CharField(max_length=4, choices=QuietStreams.choices, default=QuietStreams.BULK)
+
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     closed_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint("is_system", condition=models.Q(is_system=True), name="tenant_one_system"),
+            models.CheckConstraint(
+                condition=models.Q(quiet_from__isnull=True, quiet_until__isnull=True)
+                | models.Q(quiet_from__isnull=False, quiet_until__isnull=False),
+                name="tenant_quiet_hours_whole",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -7,6 +7,7 @@ Once ``accept_submission`` returns, the message is committed and the client may 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -16,11 +17,13 @@ from django.conf import settings
 
 from accounts.authentication import Principal
 from accounts.identifiers import uuid7
+from delivery.acceptance import controls, once
 from delivery.acceptance.message import Receipt
+from delivery.acceptance.once import AlreadyAccepted
 from delivery.acceptance.policies import AT_CONTENT, AT_MAIL, AT_RECIPIENT
 from delivery.acceptance.policies.draft import Draft
 from delivery.acceptance.store import MessageStore, NewMessage, NewRecipient
-from delivery.acceptance.submission import Submission
+from delivery.acceptance.submission import Once, Submission
 from delivery.core import replies, trace
 from delivery.core.content import ContentError, author_of, check_lines, display_text, read_header_section
 from delivery.core.envelope import MailCommand, RcptCommand
@@ -51,40 +54,100 @@ async def accept_submission(submission: Submission, *, store: MessageStore) -> U
 
 async def accept_with_receipt(submission: Submission, *, store: MessageStore) -> Receipt:
     """The same, with the ids of the recipients. Raises Rejection, or AlreadyAccepted for a key that was used."""
-    submission = await _in_its_stream(submission, store=store)
-    # The whole content is read over; a large one must not hold up everybody else on the loop.
-    is_small = len(submission.content) <= _READ_IN_PLACE
-    draft = read_draft(submission) if is_small else await asyncio.to_thread(read_draft, submission)
-    for policy in AT_CONTENT:
-        await policy(draft, store=store)
+    draft = await checked_draft(submission, store=store)
     message = await complete(draft, store=store)
-    await store.commit(message)
+    try:
+        await store.commit(message)
+    except AlreadyAccepted:
+        if message.controls.once is None or not message.controls.once.is_in_mail:
+            raise
+        return await _what_it_became(message.controls.once, principal=submission.principal, store=store)
     return message.receipt
 
 
-async def _in_its_stream(submission: Submission, *, store: MessageStore) -> Submission:
+async def checked_draft(submission: Submission, *, store: MessageStore) -> Draft:
+    """Everything that acceptance asks before it stores; nothing was promised yet. Raises Rejection."""
+    # The whole content is read over; a large one must not hold up everybody else on the loop.
+    is_small = len(submission.content) <= _READ_IN_PLACE
+    draft = read_draft(submission) if is_small else await asyncio.to_thread(read_draft, submission)
+    await _choose_stream(draft, store=store)
+    await _choose_pool(draft, store=store)
+    for policy in AT_CONTENT:
+        await policy(draft, store=store)
+    return draft
+
+
+async def _choose_stream(draft: Draft, *, store: MessageStore) -> None:
     """A mail may choose a stream of its tenant's; the pool that a credential names stays."""
-    principal, name = submission.principal, submission.controls.stream
+    principal, name = draft.submission.principal, draft.submission.controls.stream
     if not name:
-        return submission
+        return
     stream = await store.stream_named(principal.tenant_id, name)
     if stream is None:
         raise Rejection(replies.STREAM_UNKNOWN, detail=name)
-    return replace(
-        submission,
-        principal=replace(principal, stream_id=stream.id, pool_id=principal.own_pool_id or stream.pool_id),
-    )
+    principal = replace(principal, stream_id=stream.id, pool_id=principal.own_pool_id or stream.pool_id)
+    draft.submission = replace(draft.submission, principal=principal)
+
+
+async def _choose_pool(draft: Draft, *, store: MessageStore) -> None:
+    """A mail may choose among the pools its tenant has or uses, unless its credential leaves it no choice."""
+    principal, name = draft.submission.principal, draft.submission.controls.pool
+    if not name:
+        return
+    pool_id = await store.pool_named(principal.tenant_id, name, instead_of=principal.pool_id)
+    if pool_id is None or principal.own_pool_id not in (None, pool_id):
+        raise Rejection(replies.POOL_NOT_ALLOWED, detail=name)
+    draft.submission = replace(draft.submission, principal=replace(principal, pool_id=pool_id))
 
 
 def read_draft(submission: Submission) -> Draft:
-    """The submission with its header section read. Raises Rejection where it cannot be read safely."""
+    """The submission with its header section read, and its controls taken out of that.
+
+    Raises Rejection where it cannot be read safely, or a control cannot be honoured.
+    """
     try:
         check_lines(submission.content)
         section = read_header_section(submission.content)
         author = author_of(section)
     except ContentError as error:
         raise Rejection(error.reply, reason=error.reason) from None
-    return Draft(submission=submission, section=section, author=author)
+    return _without_control_fields(Draft(submission=submission, section=section, author=author))
+
+
+def _without_control_fields(draft: Draft) -> Draft:
+    submission, section = draft.submission, draft.section
+    control_fields = [field for field in section.fields if controls.is_control(field.name)]
+    if not control_fields:
+        return draft
+    said = controls.taken_from(section, digest=lambda: _digest(draft), now=datetime.now(tz=UTC))
+    header, section = section.without(control_fields)
+    return replace(
+        draft,
+        section=section,
+        submission=replace(
+            submission,
+            content=header + submission.content[draft.section.body_start :],
+            controls=controls.combine(submission.controls, said),
+        ),
+    )
+
+
+def _digest(draft: Draft) -> bytes:
+    """What makes it the same mail: a program that tries again writes a new Date, Message-ID and boundary each time."""
+    subject = display_text(draft.section.first_value("subject") or b"")
+    recipients = sorted(recipient.mailbox.address for recipient in draft.submission.envelope.merged().recipients)
+    said = "\n".join(["mail", draft.author.mailbox.address, subject, *recipients])
+    return hashlib.sha256(said.encode("utf-8", "replace")).digest()
+
+
+async def _what_it_became(key: Once, *, principal: Principal, store: MessageStore) -> Receipt:
+    earlier = await once.known(store.pool, principal.tenant_id, key)
+    if any(known.digest != key.digest for known in earlier.values()):
+        raise Rejection(replies.IDEMPOTENCY_KEY_REUSED)
+    if key.position not in earlier:
+        # Whoever had the key may have failed after all: then it is free again.
+        raise Rejection(replies.LOCAL_TROUBLE)
+    return earlier[key.position].receipt
 
 
 async def complete(draft: Draft, *, store: MessageStore) -> NewMessage:
@@ -96,14 +159,14 @@ async def complete(draft: Draft, *, store: MessageStore) -> NewMessage:
     added = _Added.to(draft, message_id=message_id, now=now)
     stream = await store.stream(principal.stream_id)
     stream_lifetime = timedelta(seconds=stream.lifetime_s)
-    controls = submission.controls
-    lifetime = min(controls.lifetime or stream_lifetime, stream_lifetime)
+    send_at = submission.controls.send_at
+    lifetime = min(submission.controls.lifetime or stream_lifetime, stream_lifetime)
     return NewMessage(
         id=message_id,
         principal=principal,
         domain_id=draft.signing_domain_id,
         accepted_at=now,
-        expires_at=max(controls.send_at or now, now) + lifetime,
+        expires_at=max(send_at or now, now) + lifetime,
         pool_id=principal.pool_id or store.default_pool_id,
         envelope=envelope,
         recipients=tuple(NewRecipient.of(recipient, message_id=message_id) for recipient in envelope.recipients),
@@ -114,7 +177,7 @@ async def complete(draft: Draft, *, store: MessageStore) -> NewMessage:
         size_bytes=len(added.fields) + len(submission.content),
         compressed=await compress(added.fields, submission.content),
         peer=submission.peer,
-        controls=controls,
+        controls=submission.controls,
         stream_lifetime=stream_lifetime,
     )
 

@@ -295,6 +295,7 @@ _MESSAGE = {
     "tags": "varchar[]",
     "metadata": "jsonb",
     "retention_days": "int2",
+    "tls": "varchar",
 }
 
 
@@ -326,6 +327,7 @@ async def _copy_messages(cursor: psycopg.AsyncCursor[Any], messages: list[NewMes
             list(message.controls.tags),
             Jsonb(dict(message.controls.metadata)) if message.controls.metadata else _EMPTY_OBJECT,
             message.principal.retention_days,
+            message.controls.tls or "",
         )
         for message in messages
     )

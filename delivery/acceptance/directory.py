@@ -17,6 +17,7 @@ from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool
 
 from delivery import schedules
+from delivery.models.source import DEFAULT_POOL
 
 REMEMBERED = timedelta(seconds=2)
 _MOST_ENTRIES = 50_000
@@ -86,6 +87,22 @@ class Directory:
         sql = "SELECT id FROM delivery_stream WHERE tenant_id = %s AND name = %s"
         stream_id = await self._remember(("stream", tenant_id, name), lambda: self._value(sql, tenant_id, name))
         return None if stream_id is None else await self.stream(stream_id)
+
+    async def pool_named(self, tenant_id: UUID, name: str, *, instead_of: UUID | None) -> UUID | None:
+        """A pool that a mail of the tenant's may choose: its own, or one that a stream of its leads to.
+
+        Who was put into quarantine, as ``instead_of`` tells, cannot choose himself out of it.
+        """
+        sql = """SELECT pool.id FROM delivery_sourcepool AS pool
+                 WHERE pool.name = %s
+                   AND (pool.tenant_id = %s OR pool.tenant_id IS NULL AND EXISTS (
+                        SELECT FROM delivery_stream AS stream WHERE stream.tenant_id = %s
+                        AND (stream.pool_id = pool.id OR stream.pool_id IS NULL AND pool.name = %s)))
+                   AND NOT EXISTS (SELECT FROM delivery_sourcepool AS present
+                        WHERE present.id = %s AND present.kind = 'quarantine' AND present.id <> pool.id)"""
+        asked = (name, tenant_id, tenant_id, DEFAULT_POOL, instead_of)
+        found: UUID | None = await self._remember(("pool", *asked), lambda: self._value(sql, *asked))
+        return found
 
     async def _remember(self, key: Hashable, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         known = self._remembered.get(key)

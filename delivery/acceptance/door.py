@@ -16,7 +16,7 @@ from uuid import UUID
 from accounts.authentication import Principal, authenticate_api
 from accounts.uses import UseBook
 from delivery.acceptance import once
-from delivery.acceptance.accept import accept_submission, accept_with_receipt
+from delivery.acceptance.accept import accept_submission, accept_with_receipt, checked_draft
 from delivery.acceptance.message import Receipt
 from delivery.acceptance.store import MessageStore
 from delivery.acceptance.submission import Once, Submission
@@ -135,6 +135,19 @@ def accept_all_from_thread(submissions: Sequence[Submission]) -> list[Outcome]:
         return await asyncio.gather(*(door.outcome_of(one, peer=one.peer.address or "") for one in submissions))
 
     return door.ask(accept())
+
+
+def check_all_from_thread(submissions: Sequence[Submission]) -> None:
+    """Ask everything that acceptance asks, and store nothing. Raises Rejection for the first that would be refused."""
+    door = _opened()
+    if not door.store.is_ready:
+        raise NotReady
+
+    async def check() -> None:
+        for submission in submissions:
+            await checked_draft(submission, store=door.store)
+
+    door.ask(check())
 
 
 def close() -> None:

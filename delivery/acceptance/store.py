@@ -101,6 +101,9 @@ class MessageStore:
     async def stream_named(self, tenant_id: UUID, name: str) -> KnownStream | None:
         return await self.directory.stream_named(tenant_id, name)
 
+    async def pool_named(self, tenant_id: UUID, name: str, *, instead_of: UUID | None) -> UUID | None:
+        return await self.directory.pool_named(tenant_id, name, instead_of=instead_of)
+
     def is_onboarding_domain(self, domain: str) -> bool:
         return domain == settings.ONBOARDING_DOMAIN
 

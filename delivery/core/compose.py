@@ -77,7 +77,10 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Composition:
-    """`boundary` must be random: it may occur in none of the parts."""
+    """`boundary` must be random: it may occur in none of the parts.
+
+    `controls` are header fields for acceptance, which reads them and takes them out; names and values as in `headers`.
+    """
 
     author: Named
     boundary: str
@@ -88,6 +91,7 @@ class Composition:
     text: str | None = None
     html: str | None = None
     headers: Sequence[tuple[str, str]] = ()
+    controls: Sequence[tuple[str, str]] = ()
     attachments: Sequence[Attachment] = ()
 
 
@@ -106,6 +110,7 @@ def compose(mail: Composition) -> bytes:
         ),
         text_field("Subject", mail.subject, part="subject"),
         *(_own_field(name, value) for name, value in mail.headers),
+        *(_control_field(name, value) for name, value in mail.controls),
         b"MIME-Version: 1.0\r\n",
     ]
     return b"".join(fields) + _body(mail)
@@ -150,11 +155,20 @@ def address_field(name: str, mailboxes: Sequence[Named], *, part: str) -> bytes:
     return name.encode("ascii") + b": " + b",\r\n ".join(written) + b"\r\n"
 
 
+def _control_field(name: str, value: str) -> bytes:
+    _check_name(name)
+    return text_field(name, value, part=f"headers.{name[:100]}")
+
+
+def _check_name(name: str) -> None:
+    if not _FIELD_NAME.fullmatch(name):
+        raise ComposeError("headers", "a header field has a name that is not allowed")
+
+
 def _own_field(name: str, value: str) -> bytes:
     part = f"headers.{name[:100]}"
     lowered = name.lower()
-    if not _FIELD_NAME.fullmatch(name):
-        raise ComposeError("headers", "a header field has a name that is not allowed")
+    _check_name(name)
     if lowered in WRITTEN_BY_US or lowered.startswith(("content-", "x-relay-")):
         raise ComposeError(part, "this header field cannot be set")
     value = value.strip(" ")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import binascii
 import re
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from delivery.core import replies
@@ -69,6 +70,12 @@ class HeaderSection:
         """Every field of that name, in any case, from top to bottom."""
         wanted = name.lower()
         return [field for field in self.fields if field.name.lower() == wanted]
+
+    def without(self, fields: Collection[HeaderField]) -> tuple[bytes, HeaderSection]:
+        """The header section with its blank line as octets, and read, without these fields."""
+        kept = tuple(field for field in self.fields if field not in fields)
+        octets = b"".join(field.raw for field in kept) + _CRLF
+        return octets, HeaderSection(kept, len(octets))
 
     def first_value(self, name: str) -> bytes | None:
         """The unfolded value of the topmost field of that name."""
@@ -245,7 +252,23 @@ def display_text(value: bytes) -> str:
     Never fails: what cannot be decoded becomes U+FFFD. Control and reordering characters are removed, so the text can
     be shown and logged; it still has to be escaped for HTML.
     """
-    value = value[:_MAX_DISPLAY_OCTETS]
+    return " ".join(_UNSEEN.sub(" ", _decoded(value[:_MAX_DISPLAY_OCTETS])).split())
+
+
+def exact_text(value: bytes) -> str | None:
+    """A header value as the text it stands for, to the letter; None where it is not certain which text that is.
+
+    For values that programs act on: raw octets must be UTF-8, encoded words must decode, and nothing unseen may hide.
+    """
+    try:
+        value.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    text = _decoded(value)
+    return None if "\ufffd" in text or _UNSEEN.search(text.replace("\t", " ")) else text
+
+
+def _decoded(value: bytes) -> str:
     parts: list[str] = []
     pending: tuple[bytes, bytes] | None = None
     position = 0
@@ -269,7 +292,7 @@ def display_text(value: bytes) -> str:
     if pending:
         parts.append(_decode_octets(pending[1], pending[0]))
     parts.append(_decode_raw(value[position:]))
-    return " ".join(_UNSEEN.sub(" ", "".join(parts)).split())
+    return "".join(parts)
 
 
 def _octets_of(word: re.Match[bytes]) -> bytes:

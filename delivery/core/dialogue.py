@@ -78,8 +78,9 @@ def find_said(text: str) -> Said:
     match = _code_in(line)
     if match is None:
         status = _STATUS_ALONE.search(line)
-        if status:
+        if status and not status[0].startswith("(#"):
             return Said(_TRAILER.sub("", line[status.end() :]), 0, status[1], phase)
+        # Behind the reason, as qmail puts it, or nowhere.
         return Said(line, 0, read_status(line), phase)
     said = line[match.end() :]
     status = _LEADING_STATUS.match(said)

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from delivery.core.content import display_text
+
 MAX_RECIPIENTS = 100
 MAX_LINES = 4000
 MAX_FIELD_CHARACTERS = 4000
@@ -63,7 +65,7 @@ _STATUS = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?![\d.]*\d)")
 # A type before the value: `rfc822;`, `dns;`, `smtp;`, `X-Postfix;`, `utf-8;`.
 _TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,30}\s*;\s*")
 _BRACKETED = re.compile(r"<([^<>\s]{1,320})>")
-_BARE = re.compile(r"[^\s<>()\[\],;:\"]{1,128}@[A-Za-z0-9\x80-\U0010ffff._-]{1,255}")
+_BARE = re.compile(r"(?:\"[^\"\s<>]{1,64}\"|[^\s<>()\[\],;:\"]{1,128})@[A-Za-z0-9\x80-\U0010ffff._-]{1,255}")
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,255}")
 
 
@@ -142,14 +144,20 @@ def _recipient(group: Mapping[str, str]) -> StatusRecipient | None:
     address = next((found for found in addresses.values() if found), "")
     if not address and not ("action" in group and "status" in group):
         return None
+    original = addresses.get("original-recipient", "")
     return StatusRecipient(
         address=address,
-        original=addresses.get("original-recipient", ""),
+        # RFC 3461 §4: some hosts hand the ORCPT on in xtext.
+        original=address if _decode_xtext(original).lower() == address.lower() else original,
         action=_action(group.get("action", "")),
         status=read_status(group.get("status", "")),
         diagnostic=_diagnostic(group),
         remote_host=_host(group.get("remote-mta", "")),
     )
+
+
+def _decode_xtext(text: str) -> str:
+    return re.sub(r"\+([0-9A-F]{2})", lambda match: chr(int(match[1], 16)), text)
 
 
 def _diagnostic(group: Mapping[str, str]) -> str:
@@ -158,7 +166,7 @@ def _diagnostic(group: Mapping[str, str]) -> str:
     match = _TYPE.match(written)
     said = (written[match.end() :] if match else written).strip()
     if said:
-        return said
+        return display_text(said.encode("utf-8", "replace")) if "=?" in said else said
     _, _, comment = group.get("status", "").partition("(")
     return comment.rstrip(") ")
 

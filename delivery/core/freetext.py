@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from delivery.core.dsn import tidy_address
+from delivery.core import dsn
 from delivery.core.report_words import alternatives, pattern
 
 MAX_LINES = 1500
@@ -39,12 +39,11 @@ class Notice:
     original: str
 
 
-_ADDRESS = (
-    r"(?:\"[^\"\s<>]{1,64}\"|[^\s<>()\[\],;:\"|]{1,128})@[A-Za-z0-9\x80-\U0010ffff][A-Za-z0-9\x80-\U0010ffff._-]{0,253}"
-)
+_LOCAL_PART = r"(?:\"[^\"\s<>]{1,64}\"|[^\s<>()\[\],;:\"|：，。、；「」『』（）【】《》“”]{1,128})"
+_ADDRESS = rf"{_LOCAL_PART}@[A-Za-z0-9\x80-\U0010ffff][A-Za-z0-9\x80-\U0010ffff._-]{{0,253}}"
 _ANY_ADDRESS = re.compile(_ADDRESS)
 _LISTED = re.compile(
-    rf"[\s*|>•・-]{{0,16}}(?:[<\"']({_ADDRESS})[>\"']|({_ADDRESS}))"
+    rf"[\s*|>•・-]{{0,16}}(?:\d{{1,3}}[.)]\s{{1,4}})?(?:[<\"']({_ADDRESS})[>\"']|({_ADDRESS}))"
     r"(?P<rest>$|\s*(?:$|[:,(]|\.\.\.|\s<|\s{2,}|\t| - | \.\.\. | [a-z(\"].*).*)"
 )
 # sendmail's own conclusion about a recipient; its "User unknown" only says that the peer refused RCPT.
@@ -66,6 +65,19 @@ _HEADER_START = re.compile(
     re.IGNORECASE,
 )
 _TRACE = re.compile(r"(?:received|return-path|dkim-signature|message-id|x-received|arc-seal)\s*:", re.IGNORECASE)
+
+
+# Scripts written without spaces stand right beside an address.
+_BEFORE_ADDRESS = re.compile(
+    r"^(?:[\u2e80-\u9fff\uac00-\ud7af\uff00-\uffef]+|(?:rcpt(?:_?to)?|to|recipient|address|user|e?mail)=)(?=[\x21-\x7e]+@)",
+    re.IGNORECASE,
+)
+_BEHIND_ADDRESS = re.compile(r"(?<=[a-z])[\u2e80-\u9fff\uac00-\ud7af\uff00-\uffef]+$", re.IGNORECASE)
+
+
+def tidy_address(address: str) -> str:
+    """An address found in prose, without the words that touch it."""
+    return dsn.tidy_address(_BEHIND_ADDRESS.sub("", _BEFORE_ADDRESS.sub("", address)))
 
 
 def split_notice(text: str) -> Notice:
@@ -107,6 +119,10 @@ _NO_REASON = re.compile(
 )
 
 
+# A paragraph with a reply in it is the reason; what follows are greetings, advice and advertisements.
+_REPLY = re.compile(r"(?:^|[\s:'\"(<])[45]\d\d[ -](?:#?[45]\.\d|.{15})")
+
+
 def header_of(original: str) -> str:
     """The returned mail from its first field on, without the line that announces it and without indentation."""
     lines = [line.strip() if _HEADER_START.match(line.lstrip()) else line for line in original.split("\n", MAX_LINES)]
@@ -121,6 +137,7 @@ def find_mentions(notice: str, *, not_these: Collection[str] = ()) -> list[Menti
     for index, line in enumerate(lines):
         if "@" in line and len(found) < MAX_MENTIONS:
             found += [(index, address, strength) for address, strength in _in_line(lines, index)]
+    found = _without_renamed(lines, found)
     own = {address.lower() for address in not_these}
     others = [mention for mention in found if mention[1].lower() not in own]
     # People do mail themselves; so our own addresses count where nobody else is named, in a list.
@@ -136,14 +153,50 @@ def find_mentions(notice: str, *, not_these: Collection[str] = ()) -> list[Menti
         known = mentions.get(address.lower())
         if known is None or len(known.reason) < len(reason):
             mentions[address.lower()] = Mention(address, strength, reason)
-    return list(mentions.values())
+    return _with_common_reason(list(mentions.values()))
+
+
+def _with_common_reason(mentions: list[Mention]) -> list[Mention]:
+    """Addresses listed one below the other, with one reason behind the last."""
+    shared: list[Mention] = []
+    for mention in reversed(mentions):
+        has_words = any(character.isalnum() for character in _ANY_ADDRESS.sub("", mention.reason))
+        below = shared[-1].reason if shared else ""
+        # A reason that names an address is about that one.
+        reason = mention.reason if has_words or _ANY_ADDRESS.search(below) else below
+        shared.append(Mention(mention.address, mention.strength, reason))
+    return shared[::-1]
+
+
+_ORIGINAL_ADDRESS = re.compile(r"\s*original (?:address|recipient)(?: address)?\s*:", re.IGNORECASE)
+
+
+def _without_renamed(lines: list[str], found: list[tuple[int, str, int]]) -> list[tuple[int, str, int]]:
+    """Where the address that was written to follows what it had become, only the former counts."""
+    renamed = {index - 1 for index, _, _ in found if _ORIGINAL_ADDRESS.match(lines[index])}
+    return [mention for mention in found if mention[0] not in renamed]
+
+
+# `<mailto:a@b.example>` is the address; a bare `mailto:` is somebody to turn to.
+_IN_MARKUP = re.compile(r"<mailto:", re.IGNORECASE)
+_NEXT = re.compile(rf"[>\"']?[ \t]{{0,4}}[,;][ \t]{{0,4}}[<\"']?({_ADDRESS})")
+
+
+def _next_ones(line: str, position: int) -> list[str]:
+    """The addresses that follow an address in a list with commas or semicolons."""
+    found: list[str] = []
+    while match := _NEXT.match(line, position):
+        found.append(tidy_address(match[1]))
+        position = match.end()
+    return found
 
 
 def _in_line(lines: list[str], index: int) -> list[tuple[str, int]]:
-    line = lines[index]
-    labelled = [tidy_address(match[1]) for match in (*_LABELLED.finditer(line), *_DIALOGUE.finditer(line))]
+    line = _IN_MARKUP.sub("<", lines[index])
+    labels = (*_LABELLED.finditer(line), *_DIALOGUE.finditer(line))
+    labelled = [address for match in labels for address in (tidy_address(match[1]), *_next_ones(line, match.end()))]
     if labelled:
-        return [(address, LISTED) for address in labelled if address]
+        return [(address, LISTED) for address in dict.fromkeys(labelled) if address]
     concluded = _CONCLUDED.match(line)
     if concluded:
         return [(address, LISTED) for address in [tidy_address(concluded[1])] if address]
@@ -155,7 +208,8 @@ def _in_line(lines: list[str], index: int) -> list[tuple[str, int]]:
             re.search(r"(?:contact|mailto|assistance|to|[,(<])\s*$", lines[index - 1], re.I)
         )
         if address and not (is_continued and not is_clear):
-            return [(address, LISTED if is_clear else LABELLED)]
+            strength = LISTED if is_clear else LABELLED
+            return [(one, strength) for one in (address, *_next_ones(line, listed.start("rest"))) if one]
     if _NO_FAILURE.search(line):
         before = _NO_FAILURE.search(line)
         line = line[: before.start()] if before else line
@@ -178,7 +232,8 @@ def _reason(lines: list[str], index: int, others: Collection[int], *, is_one_of_
         if _NO_REASON.match(line):
             break
         said = "".join(block).strip()
-        if not line and is_one_of_many and len(said.strip(" .,>*")) > 5 and not said.endswith(":"):
+        is_reason = len(_ANY_ADDRESS.sub("", said).strip(" .,>*")) > 5 and not said.endswith(":")
+        if not line and is_reason and (is_one_of_many or _REPLY.search(said)):
             break
         block.append(line)
     return " ".join(" ".join(block).split())

@@ -4,14 +4,15 @@ Nothing here raises, whatever the octets are, and everything is bounded: how muc
 how wide its parts go, how large a header section and a decoded text become. What lies beyond a bound is not read. The
 time taken is linear in the size looked at. Nothing is decompressed.
 
-Defects are read the way mail programs read them: LF for CRLF, a missing blank line after the header section, a missing
-or wrong boundary, an mbox line on top, a charset label that does not fit.
+Defects are read the way mail programs read them: LF or CR for CRLF, blank lines or an mbox line on top, a missing blank
+line after the header section, a missing or wrong boundary, a charset label that does not fit.
 """
 
 from __future__ import annotations
 
 import binascii
 import codecs
+import html
 import quopri
 import re
 from collections.abc import Iterator, Mapping
@@ -73,7 +74,9 @@ class Part:
 
 def read_mail(content: bytes) -> Part:
     """The parts of a mail, of which the first `MAX_OCTETS` are looked at."""
-    source = bytes(content[:MAX_OCTETS])
+    source = bytes(content[:MAX_OCTETS]).lstrip(b"\r\n")
+    if b"\n" not in source[:MAX_HEADER_OCTETS]:
+        source = source.replace(b"\r", b"\n")
     return _Reader().read_entity(source, 0, len(source), depth=0, is_enclosed=False)
 
 
@@ -109,7 +112,9 @@ def _codecs_for(octets: bytes, label: str) -> list[str]:
         return ["iso2022_jp_ext", "iso2022_jp_2004"]
     if name in {"shift_jis", "shift-jis", "sjis", "x-sjis", "windows-31j"}:
         return ["cp932"]
-    if name in {"unicode-1-1-utf-7", "utf-7"} or not name or name.startswith("iso-2022"):
+    if name == "unicode-1-1-utf-7":
+        name = "utf-7"
+    if not name or name.startswith("iso-2022"):
         return []
     try:
         info = codecs.lookup(name)
@@ -123,6 +128,10 @@ _CHARSETS = frozenset(
     (
         "utf-8",
         "ascii",
+        "utf-7",
+        "utf-16",
+        "utf-16-le",
+        "utf-16-be",
         "euc_jp",
         "cp932",
         "shift_jis",
@@ -133,6 +142,10 @@ _CHARSETS = frozenset(
         "big5hkscs",
         "euc_kr",
         "cp949",
+        "cp866",
+        "cp874",
+        "tis-620",
+        "mac-roman",
     )
 )
 
@@ -273,21 +286,17 @@ def _guess_boundary(source: bytes, start: int, end: int) -> bytes:
 _IGNORED = re.compile(r"<(style|script|title)\b", re.IGNORECASE)
 _LINE_BREAKS = re.compile(r"<(?:br|/p|/tr|/div|/h\d|/li|/td)\b[^<>]*>", re.IGNORECASE)
 _TAG = re.compile(r"<[a-z!/?][^<>]*>", re.IGNORECASE)
-_ENTITIES = {"&lt;": "<", "&gt;": ">", "&quot;": '"', "&#39;": "'", "&nbsp;": " ", "&amp;": "&"}
 
 
-def strip_markup(html: str) -> str:
+def strip_markup(markup: str) -> str:
     """The text a reader of the HTML would see, roughly; never an exception, linear time."""
     kept: list[str] = []
     position = 0
-    for match in _IGNORED.finditer(html):
+    for match in _IGNORED.finditer(markup):
         if match.start() < position:
             continue
-        kept.append(html[position : match.start()])
-        end = html.lower().find(f"</{match[1].lower()}", match.end()) if len(kept) <= MAX_PARTS else -1
-        position = end if end >= 0 else len(html)
-    kept.append(html[position:])
-    text = _TAG.sub("", _LINE_BREAKS.sub("\n", "".join(kept)))
-    for entity, character in _ENTITIES.items():
-        text = text.replace(entity, character)
-    return text
+        kept.append(markup[position : match.start()])
+        end = markup.lower().find(f"</{match[1].lower()}", match.end()) if len(kept) <= MAX_PARTS else -1
+        position = end if end >= 0 else len(markup)
+    kept.append(markup[position:])
+    return html.unescape(_TAG.sub("", _LINE_BREAKS.sub("\n", "".join(kept)))).replace("\xa0", " ")

@@ -107,6 +107,7 @@ RECIPIENT_NOT_ALLOWED_YET = OwnReply(
     550, "5.7.1", "recipient not allowed before a domain is verified", "recipient_not_allowed"
 )
 STREAM_UNKNOWN = OwnReply(550, "5.7.1", "no such stream", "stream_unknown")
+POOL_NOT_ALLOWED = OwnReply(550, "5.7.1", "no such pool for this account", "pool_not_allowed")
 
 # The content.
 FROM_NOT_SINGLE = OwnReply(550, "5.7.1", "exactly one From field with one mailbox is required", "from_not_single")
@@ -116,6 +117,11 @@ HEADER_MALFORMED = OwnReply(554, "5.6.0", "malformed header section", "header_ma
 HEADER_TOO_LARGE = OwnReply(552, "5.3.4", "header section too large", "header_too_large")
 LINE_TOO_LONG = OwnReply(554, "5.6.0", "a line is longer than 998 octets", "line_too_long")
 BARE_LINE_ENDING = OwnReply(554, "5.6.0", "bare CR or LF in the content", "bare_line_ending")
+# Whoever raises this names the field before the text.
+CONTROL_REFUSED = OwnReply(550, "5.6.0", "a control field cannot be honoured", "control_refused")
+IDEMPOTENCY_KEY_REUSED = OwnReply(
+    550, "5.6.0", "X-Relay-Idempotency-Key: used for another mail within 24 hours", "idempotency_key_reused"
+)
 NUL_IN_CONTENT = OwnReply(554, "5.6.0", "NUL in the content", "nul_in_content")
 EIGHT_BIT_HEADER = OwnReply(554, "5.6.7", "non-ASCII address in the header without SMTPUTF8", "smtputf8_required")
 # RFC 1870 §6.1.

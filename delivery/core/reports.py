@@ -22,11 +22,21 @@ from delivery.core.json_notices import JsonNotice, read_json_notice
 from delivery.core.mailbox import Mailbox
 from delivery.core.mime import Part, read_mail
 from delivery.core.report_words import pattern
-from delivery.core.signs import ENOUGH, count_signs, is_from_machine, is_report
+from delivery.core.signs import (
+    ENOUGH,
+    count_signs,
+    is_for_readers,
+    is_from_machine,
+    is_named_machine,
+    is_news_of_success,
+    is_report,
+)
 from delivery.core.surroundings import Surroundings, read_surroundings
 from delivery.core.verdicts import Circumstances, Verdict, judge_reported
 
 MAX_ROWS = 100
+# What is looked at of all that is said; so many recipients share it, and each has a thousand at most.
+MAX_WORDS_CHARACTERS = 30_000
 
 
 class Kind(StrEnum):
@@ -140,9 +150,12 @@ def _json_rows(notice: JsonNotice, provider_of: ProviderOf) -> tuple[ReportedRec
     action = {"delivery": dsn.DsnAction.DELIVERED, "delay": dsn.DsnAction.DELAYED}.get(
         notice.kind, dsn.DsnAction.FAILED
     )
+    share = MAX_WORDS_CHARACTERS // max(1, len(notice.recipients))
     return tuple(
         _row(
-            dsn.StatusRecipient(one.address, "", action, dsn.read_status(one.status), _unlabelled(one.diagnostic), ""),
+            dsn.StatusRecipient(
+                one.address, "", action, dsn.read_status(one.status), _unlabelled(one.diagnostic)[:share], ""
+            ),
             Circumstances(
                 provider_group=provider_of(_domain_of(one.address)), is_delayed=action is dsn.DsnAction.DELAYED
             ),
@@ -162,12 +175,13 @@ def _read_status_report(mail: Part, provider_of: ProviderOf, find_addresses: Add
     surroundings = read_surroundings(mail)
     recipients = _with_addresses(status.recipients, surroundings)
     is_declared = any(part.media_type in _STATUS_TYPES and not part.is_enclosed for part in mail.walk())
-    if not is_declared and count_signs(mail) < ENOUGH:
+    if not is_declared and (count_signs(mail) < ENOUGH or is_for_readers(mail)):
         # Fields of a report that somebody quotes in a mail of their own.
         return None
     if not any(recipient.address for recipient in recipients) and not is_from_machine(mail):
         return None
-    rows = tuple(_status_row(one, surroundings, provider_of, len(recipients)) for one in recipients[:MAX_ROWS])
+    recipients = recipients[:MAX_ROWS]
+    rows = tuple(_status_row(one, surroundings, provider_of, len(recipients)) for one in recipients)
     if not is_declared and not is_from_machine(mail):
         # Somebody forwards a report; it is told, and nothing follows from it.
         rows = tuple(replace(row, is_hard=False) for row in rows)
@@ -216,14 +230,16 @@ def _status_row(
     provider_of: ProviderOf,
     count: int,
 ) -> ReportedRecipient:
-    reasons = surroundings.reasons_for(one.address)
+    reasons = _fair_share(surroundings.reasons_for(one.address), count)
+    one = replace(one, diagnostic=one.diagnostic[: MAX_WORDS_CHARACTERS // count])
     circumstances = Circumstances(
         # Who refused decides about the rules, not who reports it.
         provider_group=_first_provider(provider_of, one.remote_host, _domain_of(one.address)),
         is_delayed=one.action is dsn.DsnAction.DELAYED,
         context=surroundings.context if count == 1 else "",
     )
-    return _row(one, circumstances, reasons)
+    row = _row(one, circumstances, reasons)
+    return replace(row, is_hard=row.is_hard and not surroundings.is_about_author(row.diagnostic, one.address))
 
 
 def _row(one: dsn.StatusRecipient, circumstances: Circumstances, reasons: Sequence[Said]) -> ReportedRecipient:
@@ -271,14 +287,18 @@ def _read_prose_report(mail: Part, provider_of: ProviderOf, find_addresses: Addr
         return None
     surroundings = read_surroundings(mail)
     addresses, is_certain = _failed_addresses(mail, surroundings, find_addresses)
-    if not addresses:
+    if not addresses or not (is_certain or is_named_machine(mail)):
         return None
+    if is_news_of_success(mail):
+        rows = tuple(ReportedRecipient(address, Kind.DELIVERED, dsn.DsnAction.DELIVERED) for address in addresses)
+        return Report(Kind.DELIVERED, rows[:MAX_ROWS])
+    addresses = addresses[:MAX_ROWS]
     is_delayed = bool(_DELAY.search(f"{mail.first('subject')} {surroundings.notice[:4000]}"))
     rows = tuple(
         _prose_row(
             address, surroundings, provider_of, is_delayed=is_delayed, is_certain=is_certain, count=len(addresses)
         )
-        for address in addresses[:MAX_ROWS]
+        for address in addresses
     )
     return Report(Kind.BOUNCE, rows)
 
@@ -296,7 +316,10 @@ def _failed_addresses(mail: Part, surroundings: Surroundings, find_addresses: Ad
     if found:
         return found, False
     mentioned = [mention.address for mention in surroundings.mentions]
-    return (mentioned or surroundings.original_recipients)[:1], False
+    in_subject = [
+        one.address for one in freetext.find_mentions(surroundings.subject, not_these=surroundings.own_addresses)
+    ]
+    return (mentioned or surroundings.original_recipients or in_subject)[:1], False
 
 
 def _prose_row(
@@ -313,9 +336,16 @@ def _prose_row(
         is_delayed=is_delayed,
         context=surroundings.context if count == 1 else "",
     )
-    verdict = judge_reported(surroundings.reasons_for(address), status="", circumstances=circumstances)
+    reasons = _fair_share(surroundings.reasons_for(address), count)
+    verdict = judge_reported(reasons, status="", circumstances=circumstances)
     action = dsn.DsnAction.DELAYED if is_delayed else dsn.DsnAction.FAILED
+    is_certain = is_certain and not surroundings.is_about_author(verdict.text, address)
     return _refused(address, "", action, verdict, is_certain=is_certain)
+
+
+def _fair_share(reasons: Sequence[Said], count: int) -> list[Said]:
+    """Bounds the time a report takes: the more recipients, the less is read about each."""
+    return [replace(said, text=said.text[: MAX_WORDS_CHARACTERS // count]) for said in reasons]
 
 
 # Automatic replies.

@@ -97,11 +97,13 @@ def _is_plain(reply_class: ReplyClass, phase: Phase | None, status: str, evidenc
     """Whether it can only be about the address.
 
     An "unknown" that neither answers RCPT nor comes with a status of its own may be a filter's. A peer that says
-    "unknown" and gives 5.0.0, "other", does not commit itself.
+    "unknown" and gives 5.0.0, "other", does not commit itself; nor does one that complains of syntax (50z).
     """
     if reply_class is not ReplyClass.BAD_MAILBOX:
         return True
     if any(one.enhanced == "5.0.0" for one in evidence[:1]):
+        return False
+    if any(one.code // 10 == 50 for one in evidence[:1]) and status != "5.1.1":
         return False
     return phase is Phase.RCPT or status.startswith("5.1.")
 

@@ -40,6 +40,7 @@ class Assignment:
     retention_days: int
     stream_id: UUID
     domain_id: UUID | None
+    tls: str
     bounce_host: str | None
     keeps_reverse_path: bool | None
     suppression_id: UUID | None
@@ -56,6 +57,7 @@ _SUPPRESSED = suppression_list.lateral(
 _ASSIGNMENTS = f"""
 SELECT recipient.id AS recipient_id, message.id AS message_id, recipient.address, recipient.domain, message.reverse_path,
        message.needs_smtputf8, message.size_bytes, message.retention_days, message.stream_id, message.domain_id,
+       message.tls,
        domain.bounce_host, domain.keeps_reverse_path,
        suppression.id AS suppression_id, suppression.reason AS suppression_reason
 FROM delivery_recipient AS recipient

@@ -178,7 +178,7 @@ class Conversation:
             # The operator chose the host, so it may be private; a tenant's route is held to the rules for strangers.
             guard = self._services.guard if route.tenant_id else None
             policy = TlsPolicy(TlsMode(route.tls), settings.CA_FILE or None, source=TlsSource.ROUTE)
-            return await self._with_hops(smarthost, policy, login, guard)
+            return await self._with_hops(smarthost, self._as_the_message_asks(policy), login, guard)
         mx_hosts = await find_mx_hosts(self._assignment.domain, self._services.resolver)
         if isinstance(mx_hosts, Reply):
             return mx_hosts
@@ -186,6 +186,7 @@ class Conversation:
         if group.key != self._path.row.group_key and self._services.may_move(self._entry.recipient_id):
             raise _GoesElsewhere(await self._services.group_id_of(group))
         policy = TlsPolicy(TlsMode(self._path.limits.tls), settings.CA_FILE or None, source=TlsSource.PROVIDER_GROUP)
+        policy = self._as_the_message_asks(policy)
         chosen = await self._services.tls.for_domain(mx_hosts, policy, note=self._transcript.note)
         if isinstance(chosen, Reply):
             return chosen
@@ -195,6 +196,13 @@ class Conversation:
         hops = await self._services.tls.for_hops(destination.hops, chosen, note=self._transcript.note)
         return hops if isinstance(hops, Reply) else replace(destination, hops=hops)
 
+    def _as_the_message_asks(self, policy: TlsPolicy) -> TlsPolicy:
+        """A mail can only ask for more than is asked anyway."""
+        if not self._assignment.tls:
+            return policy
+        wanted = TlsMode(self._assignment.tls)
+        return policy.at_least(wanted, ca_file=settings.CA_FILE or None, source=TlsSource.MESSAGE)
+
     async def _with_hops(
         self, target: MxHosts | Smarthost, tls: TlsPolicy, login: Login | None, guard: object
     ) -> _Destination | Reply:
@@ -203,7 +211,7 @@ class Conversation:
             self._services.resolver,
             port=settings.OUTBOUND_PORT,
             guard=guard,  # type: ignore[arg-type]
-            families=_families(self._path.source.address),
+            families=self._path.source.speaks,
         )
         return hops if isinstance(hops, Reply) else _Destination(hops, tls, login)
 
@@ -358,9 +366,3 @@ class Conversation:
 
 def _our_fault() -> Reply:
     return made_up(Phase.ROUTING, 451, "4.3.0", "a fault of ours kept this attempt from being made", Origin.OWN)
-
-
-def _families(source_address: str | None) -> tuple[int, ...]:
-    if source_address is None:
-        return (4, 6)
-    return (6,) if ":" in source_address else (4,)

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import psycopg
 import structlog
 from psycopg_pool import PoolTimeout
 
-from delivery.engine import assignments
 from delivery.engine.assignments import Assignment
+from delivery.engine.claimer import Ask, Claimed
 from delivery.engine.committer import Release
 from delivery.engine.conversation import Conversation
 from delivery.engine.lanes import LaneBoard
 from delivery.engine.path import OwnedPath
 from delivery.engine.services import Services
-from delivery.queue import claim
 from delivery.queue.claim import ClaimedEntry, Want
 from delivery.settlement import KeptBack
 
@@ -61,71 +58,55 @@ async def _claim_once(path: OwnedPath, board: LaneBoard, services: Services) -> 
     wants = board.share(*path.key, path.source.id, permits) if permits > 0 else []
     if not wants:
         return False
-    entries: list[ClaimedEntry] = []
-    known: dict[UUID, Assignment] = {}
-    try:
-        async with services.pool.connection() as connection:
-            entries = await _claim(connection, path, wants, services)
-            exhausted = _exhausted(wants, entries)
-            if exhausted:
-                await _look_closer(connection, path, board, exhausted)
-            if entries:
-                known = await assignments.read(connection, entries)
-        await services.contents.prefetch(
-            assignment.content for assignment in known.values() if assignment.suppression_id is None
-        )
-    except BaseException:
-        for entry in entries:
+    generation = board.generation
+    claimed = await _claim(path, wants, services)
+    if claimed.error is not None:
+        for entry in claimed.entries:
             _give_back(path, entry, services)
-        raise
-    for entry in entries:
-        if entry.recipient_id not in known:
-            log.error("recipient_missing", recipient=str(entry.recipient_id), message=str(entry.message_id))
-            _give_back(path, entry, services, delay=_AFTER_FAULT)
-        elif path.is_leaving:
-            _give_back(path, entry, services)
-        elif known[entry.recipient_id].suppression_id is not None:
-            _keep_back(path, entry, known[entry.recipient_id], services)
-        else:
-            _begin(path, Conversation(path, entry, known[entry.recipient_id], services), entry, services)
-    return bool(entries)
+        raise claimed.error
+    if board.generation == generation:
+        # These gave less than they were asked for: they leave the board, unless something came into them meanwhile.
+        board.drop(*path.key, set(claimed.exhausted) - claimed.still_due)
+    if claimed.still_due:
+        path.retry_in(_LOOK_AGAIN_S)
+    for entry in claimed.entries:
+        _take_in_hand(path, entry, claimed.known.get(entry.recipient_id), services)
+    return bool(claimed.entries)
 
 
-async def _claim(
-    connection: psycopg.AsyncConnection[Any], path: OwnedPath, wants: list[Want], services: Services
-) -> list[ClaimedEntry]:
+async def _claim(path: OwnedPath, wants: list[Want], services: Services) -> Claimed:
     """One suspect at a time on a path; of the grave ones, one at a time in this engine, so that it is known which it was."""
     takes_grave = not path.has_suspect and not services.has_grave_suspect
     services.has_grave_suspect |= takes_grave
-    entries: list[ClaimedEntry] = []
+    claimed = Claimed()
     try:
-        entries = await claim.claim(
-            connection,
-            wants,
-            path_id=path.row.id,
-            fence=path.row.fence,
-            most_losses=0 if path.has_suspect else _ANY_LOSSES if takes_grave else 1,
-            rates=services.rates,
-            writes_use=path.governor.has_long_rates,
+        claimed = await services.claimer.claim(
+            Ask(
+                path.row.id,
+                path.row.fence,
+                tuple(wants),
+                most_losses=0 if path.has_suspect else _ANY_LOSSES if takes_grave else 1,
+                writes_use=path.governor.has_long_rates,
+            )
         )
     finally:
         if takes_grave:
-            services.has_grave_suspect = any(entry.is_grave_suspect for entry in entries)
-    path.claimed.update(entry.recipient_id for entry in entries)
-    path.has_suspect = path.has_suspect or any(entry.is_suspect for entry in entries)
-    return entries
+            services.has_grave_suspect = any(entry.is_grave_suspect for entry in claimed.entries)
+    path.claimed.update(entry.recipient_id for entry in claimed.entries)
+    path.has_suspect = path.has_suspect or any(entry.is_suspect for entry in claimed.entries)
+    return claimed
 
 
-async def _look_closer(
-    connection: psycopg.AsyncConnection[Any], path: OwnedPath, board: LaneBoard, lane_ids: list[int]
-) -> None:
-    """These lanes gave less than they were asked for: they leave the board, unless something came into them meanwhile."""
-    generation = board.generation
-    still_due = await claim.refresh_lanes(connection, lane_ids)
-    if board.generation == generation:
-        board.drop(*path.key, set(lane_ids) - still_due)
-    if still_due:
-        path.retry_in(_LOOK_AGAIN_S)
+def _take_in_hand(path: OwnedPath, entry: ClaimedEntry, known: Assignment | None, services: Services) -> None:
+    if known is None:
+        log.error("recipient_missing", recipient=str(entry.recipient_id), message=str(entry.message_id))
+        _give_back(path, entry, services, delay=_AFTER_FAULT)
+    elif path.is_leaving:
+        _give_back(path, entry, services)
+    elif known.suppression_id is not None:
+        _keep_back(path, entry, known, services)
+    else:
+        _begin(path, Conversation(path, entry, known, services), entry, services)
 
 
 def _give_back(path: OwnedPath, entry: ClaimedEntry, services: Services, *, delay: timedelta = timedelta(0)) -> None:
@@ -148,11 +129,6 @@ def _in_background(path: OwnedPath, entry: ClaimedEntry, services: Services, wor
     task = asyncio.create_task(work)
     path.in_flight[entry.recipient_id] = task
     task.add_done_callback(lambda done: _end(path, entry, services, done))
-
-
-def _exhausted(wants: list[Want], entries: list[ClaimedEntry]) -> list[int]:
-    got = Counter(entry.lane_id for entry in entries if not entry.is_suspect)
-    return [want.lane_id for want in wants if got[want.lane_id] < want.most]
 
 
 def _begin(path: OwnedPath, conversation: Conversation, entry: ClaimedEntry, services: Services) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +22,7 @@ from django.db import connection as django_connection
 from psycopg_pool import PoolTimeout
 
 from accounts import database
-from delivery import strikes
+from delivery import quiet_hours, strikes
 from delivery.engine import driver, ownership, recovery, sources
 from delivery.engine.committer import Release
 from delivery.engine.lanes import LaneBoard
@@ -43,9 +43,9 @@ Connection = psycopg.AsyncConnection[Any]
 
 # Without any doorbell, due lanes are looked for this often.
 _POLL_S = 1.0
-# Doorbells that ring while we are busy are answered together; looking takes at most a quarter of the time.
+# Doorbells that ring while we are busy are answered together; looking takes at most a seventh of the time.
 _LEAST_BETWEEN_TICKS_S = 0.01
-_REST_PER_TICK = 3.0
+_REST_PER_TICK = 6.0
 # A path with nothing to do is kept this long, so that its connections and its lease serve the next mail.
 _KEPT_IDLE_S = 60.0
 _DRAIN_S = 25.0
@@ -151,7 +151,7 @@ class Engine:
         """Look at what is due, take the paths for it, wake their drivers; returns how long there is nothing to look for."""
         if self._is_draining:
             return _POLL_S
-        due = await claim.due_lanes(connection)
+        due = await self._without_quiet(connection, await claim.due_lanes(connection))
         self._router.look_up([lane.id for lane in due if lane.group_kind == GroupKind.UNROUTED])
         routed = [lane for lane in due if lane.group_kind != GroupKind.UNROUTED]
         self._board.replace(routed)
@@ -161,6 +161,14 @@ class Engine:
                 path.wake.set()
         next_due_s = await claim.seconds_to_next_due(connection)
         return _POLL_S if next_due_s is None else min(_POLL_S, max(next_due_s, 0.0) + 0.001)
+
+    async def _without_quiet(self, connection: Connection, due: list[DueLane]) -> list[DueLane]:
+        resting = quiet_hours.quiet_lanes(due, datetime.now(tz=UTC))
+        if not resting:
+            return due
+        await quiet_hours.rest(connection, resting)
+        log.info("lanes_rest", lanes=len(resting), until=max(resting.values()).isoformat())
+        return [lane for lane in due if lane.id not in resting]
 
     async def _take_paths(self, connection: Connection, lanes: Iterable[DueLane]) -> None:
         by_pool: dict[UUID, list[Source]] = {}
@@ -357,6 +365,7 @@ class Engine:
             if path.driver is not None:
                 path.driver.cancel()
         self._router.stop()
+        await self._services.claimer.stop()
         await self._services.committer.stop(drain_s=5)
         await asyncio.gather(*(path.connections.close_all() for path in self._paths.values()), return_exceptions=True)
         with suppress(psycopg.Error, PoolTimeout, OSError):

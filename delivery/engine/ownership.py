@@ -44,6 +44,14 @@ class Source:
     address: str | None
     ehlo_name: str
     pool_id: UUID
+    families: str
+
+    @property
+    def speaks(self) -> tuple[int, ...]:
+        """The IP versions it can speak, the one to try first in front: its own, or where the system chooses, as it is set."""
+        if self.address is None:
+            return tuple(int(digit) for digit in self.families)
+        return (6,) if ":" in self.address else (4,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +137,8 @@ async def live_slots(connection: Connection, *, node: str, lease: timedelta) -> 
 
 
 async def usable_sources(connection: Connection, *, node: str) -> list[Source]:
-    sql = """SELECT source.id, host(source.address) AS address, source.ehlo_name, source.pool_id
+    sql = """SELECT source.id, host(source.address) AS address, source.ehlo_name, source.pool_id,
+                    source.families
              FROM delivery_sourceaddress AS source JOIN delivery_node AS node ON node.name = source.node_id
              WHERE source.node_id = %s AND source.state = 'active' AND NOT node.is_draining"""
     async with connection.cursor(row_factory=class_row(Source)) as cursor:

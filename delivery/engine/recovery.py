@@ -114,11 +114,17 @@ async def _free_orphans(connection: Connection) -> int:
 
 
 async def _unpin(connection: Connection) -> None:
-    """What waits for a source address that is not used any more may leave from the others of its pool."""
+    """What waits for a source address that is not used any more, or whose node is gone, may leave from others."""
     sql = """SELECT lane.id, lane.pool_id, lane.tenant_id, lane.stream_id, lane.group_id FROM delivery_lane AS lane
-             JOIN delivery_sourceaddress AS source ON source.id = lane.pinned_source_id AND source.state <> 'active'
-             WHERE EXISTS (SELECT 1 FROM delivery_queue_entry AS entry WHERE entry.lane_id = lane.id AND entry.path_id IS NULL)"""
-    for lane_id, pool_id, tenant_id, stream_id, group_id in await (await connection.execute(sql)).fetchall():
+             JOIN delivery_sourceaddress AS source ON source.id = lane.pinned_source_id
+             JOIN delivery_node AS node ON node.name = source.node_id
+             WHERE (source.state <> 'active' OR source.pool_id <> lane.pool_id OR node.is_draining OR NOT EXISTS (
+                    SELECT 1 FROM delivery_worker AS worker WHERE worker.node_id = node.name AND worker.part = 'worker'
+                        AND worker.heartbeat_at > now() - %s::interval))
+             AND EXISTS (SELECT 1 FROM delivery_queue_entry AS entry WHERE entry.lane_id = lane.id AND entry.path_id IS NULL)"""
+    for lane_id, pool_id, tenant_id, stream_id, group_id in await (
+        await connection.execute(sql, [claim.NODE_IS_DEAD_AFTER])
+    ).fetchall():
         target = await lane_of(connection, Sender(pool_id, tenant_id, stream_id), group_id)
         async with connection.transaction():
             await connection.execute(

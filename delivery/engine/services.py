@@ -16,6 +16,7 @@ from delivery.core.outcome import Outcome
 from delivery.dns import Resolver, Trust
 from delivery.engine import learning, sources
 from delivery.engine.assignments import Schedules, Signers
+from delivery.engine.claimer import Claimer
 from delivery.engine.committer import EngineCommitter
 from delivery.engine.contents import ContentShelf
 from delivery.engine.ownership import Source, WorkerIdentity
@@ -43,6 +44,7 @@ class Services:
         self.pool = pool
         self.committer = EngineCommitter()
         self.contents = ContentShelf(pool)
+        self.claimer = Claimer(pool, self.committer, self.contents)
         self.signers = Signers(pool)
         self.schedules = Schedules(pool)
         trust = _trust()
@@ -57,7 +59,6 @@ class Services:
         self.timeouts = SmtpTimeouts.parse(settings.SMTP_TIMEOUTS)
         self.broken_tls = BrokenTls()
         self.routes = RouteTable([])
-        self.rates: dict[UUID, float] = {}
         self.verp_key = sealing.derived_keys("verp")[0]
         # An entry that several owners died with is in hand, or may be in a moment.
         self.has_grave_suspect = False
@@ -70,7 +71,7 @@ class Services:
         return StsPolicies(self.resolver, fetcher, StoredPolicies(self.pool))
 
     async def refresh_rates(self, connection: Connection) -> None:
-        self.rates = await rates.read_rates(connection)
+        self.claimer.rates = await rates.read_rates(connection)
 
     async def source_is_unusable(self, source: Source, reason: str) -> None:
         async with self.pool.connection() as connection:

@@ -42,6 +42,9 @@ class Message(models.Model):
     tags = ArrayField(models.CharField(max_length=100), default=list)
     metadata = models.JSONField(default=dict)
     retention_days = models.PositiveSmallIntegerField(help_text="the retention class of its content")
+    tls = models.CharField(
+        max_length=8, blank=True, default="", db_default="", help_text="what it asks of its way: required or verified"
+    )
 
     objects = TenantQuerySet["Message"].as_manager()
 

@@ -33,6 +33,14 @@ class SourcePool(models.Model):
     name = models.SlugField(max_length=48, unique=True)
     kind = models.CharField(max_length=10, choices=PoolKind.choices, default=PoolKind.SHARED)
     tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    standby = models.ForeignKey(
+        "self",
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+        help_text="the pool its mail leaves from while none of its own addresses can be used; else it waits",
+    )
     note = models.CharField(max_length=500, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -56,6 +64,15 @@ class SourceState(models.TextChoices):
     RETIRED = "retired"
 
 
+class Families(models.TextChoices):
+    """Which address family to try first; an address of its own family speaks only that one."""
+
+    IPV4_FIRST = "46"
+    IPV6_FIRST = "64"
+    IPV4_ONLY = "4"
+    IPV6_ONLY = "6"
+
+
 class SourceAddress(models.Model):
     """An address we connect from. Without an address the system chooses one, as it does in development."""
 
@@ -64,6 +81,7 @@ class SourceAddress(models.Model):
     ehlo_name = models.CharField(max_length=255)
     pool = models.ForeignKey(SourcePool, on_delete=models.PROTECT, related_name="sources")
     node = models.ForeignKey(Node, on_delete=models.PROTECT, related_name="sources")
+    families = models.CharField(max_length=2, choices=Families.choices, default=Families.IPV4_FIRST)
     weight = models.PositiveSmallIntegerField(default=1)
     state = models.CharField(max_length=8, choices=SourceState.choices, default=SourceState.ACTIVE)
     state_reason = models.CharField(max_length=500, blank=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +22,8 @@ Connection = psycopg.AsyncConnection[Any]
 
 # An entry that was lost this often with its owner, the first time among others and then alone, is parked as poison.
 LOSSES_TO_PARK = 4
+# A node without a worker's heartbeat for so long counts as gone: others do what its addresses cannot.
+NODE_IS_DEAD_AFTER = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,82 +56,110 @@ class ClaimedEntry:
         return self.losses > 1
 
 
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a path wants. ``most_losses``: nothing is taken that was lost more often. ``writes_use``: count it against the
+    path's long windows, before anything of it is tried.
+    """
+
+    path_id: int
+    fence: int
+    wants: tuple[Want, ...]
+    most_losses: int
+    writes_use: bool = False
+
+
 _CLAIM = """
-WITH mine AS (
-    SELECT id, fence FROM delivery_path
-    WHERE id = %(path)s AND fence = %(fence)s AND leased_until > now() FOR SHARE
+WITH asked AS (
+    SELECT * FROM unnest(%(paths)s::bigint[], %(fences)s::bigint[], %(most_losses)s::int[])
+                  AS asked (path_id, fence, most_losses)
+), mine AS (
+    SELECT path.id, path.fence, asked.most_losses FROM delivery_path AS path
+    JOIN asked ON path.id = asked.path_id AND path.fence = asked.fence
+    WHERE path.leased_until > now() FOR SHARE OF path
 ), want AS (
-    SELECT * FROM unnest(%(lanes)s::bigint[], %(limits)s::int[]) AS want (lane_id, most)
+    SELECT * FROM unnest(%(wanting)s::bigint[], %(lanes)s::bigint[], %(limits)s::int[]) AS want (path_id, lane_id, most)
 ), picked AS (
-    SELECT entry.recipient_id FROM mine CROSS JOIN want CROSS JOIN LATERAL (
+    SELECT mine.id, mine.fence, entry.recipient_id
+    FROM mine JOIN want ON want.path_id = mine.id CROSS JOIN LATERAL (
         SELECT recipient_id FROM delivery_queue_entry
         WHERE lane_id = want.lane_id AND next_attempt_at <= now()
           AND path_id IS NULL AND held_reason IS NULL AND losses = 0
         ORDER BY next_attempt_at LIMIT want.most FOR UPDATE SKIP LOCKED
     ) AS entry
 ), suspect AS (
-    SELECT entry.recipient_id FROM mine CROSS JOIN want CROSS JOIN LATERAL (
-        SELECT recipient_id FROM delivery_queue_entry
-        WHERE lane_id = want.lane_id AND next_attempt_at <= now()
-          AND path_id IS NULL AND held_reason IS NULL AND losses > 0 AND losses <= %(most_losses)s
-        ORDER BY next_attempt_at LIMIT 1 FOR UPDATE SKIP LOCKED
+    SELECT mine.id, mine.fence, entry.recipient_id FROM mine CROSS JOIN LATERAL (
+        SELECT one.recipient_id FROM want CROSS JOIN LATERAL (
+            SELECT recipient_id FROM delivery_queue_entry
+            WHERE lane_id = want.lane_id AND next_attempt_at <= now()
+              AND path_id IS NULL AND held_reason IS NULL AND losses > 0 AND losses <= mine.most_losses
+            ORDER BY next_attempt_at LIMIT 1 FOR UPDATE SKIP LOCKED
+        ) AS one
+        WHERE want.path_id = mine.id LIMIT 1
     ) AS entry
-    LIMIT 1
 )
 UPDATE delivery_queue_entry AS entry
-SET path_id = mine.id, fence = mine.fence, claimed_at = now(), attempts = entry.attempts + 1
-FROM mine, (SELECT recipient_id FROM picked UNION ALL SELECT recipient_id FROM suspect) AS chosen
+SET path_id = chosen.id, fence = chosen.fence, claimed_at = now(), attempts = entry.attempts + 1
+FROM (SELECT * FROM picked UNION ALL SELECT * FROM suspect) AS chosen
 WHERE entry.recipient_id = chosen.recipient_id
-RETURNING entry.recipient_id, entry.message_id, entry.tenant_id, entry.lane_id, entry.domain_route_id,
+RETURNING entry.path_id, entry.recipient_id, entry.message_id, entry.tenant_id, entry.lane_id, entry.domain_route_id,
           entry.accepted_at, entry.attempts, entry.losses
 """
 
 
 async def claim(
-    connection: Connection,
-    wants: Sequence[Want],
-    *,
-    path_id: int,
-    fence: int,
-    most_losses: int,
-    rates: Mapping[UUID, float] | None = None,
-    writes_use: bool = False,
-) -> list[ClaimedEntry]:
-    """Take due entries, oldest first in each lane; none when the path is not ours any more.
+    connection: Connection, asks: Sequence[Ask], *, rates: Mapping[UUID, float] | None = None
+) -> dict[int, list[ClaimedEntry]]:
+    """Take due entries, oldest first in each lane, for several paths at once; by path. None for a path that is not ours.
 
-    At most one suspect is among them, and none that was lost more than ``most_losses`` times. ``rates`` are those of tenants
-    and credentials; ``writes_use`` counts the claim against the path's long windows, before anything of it is tried.
+    At most one suspect is among those of a path. No lane may be asked for twice. ``rates`` are those of tenants and
+    credentials.
     """
-    if not rates and not writes_use:
-        return await _claim(connection, wants, path_id=path_id, fence=fence, most_losses=most_losses)
+    if not rates and not any(ask.writes_use for ask in asks):
+        return await _claim(connection, asks)
     async with connection.transaction():
-        entries = await _claim(connection, wants, path_id=path_id, fence=fence, most_losses=most_losses)
-        if entries and rates:
-            entries = await keep_within(connection, entries, rates=rates)
-        if entries and writes_use:
-            await connection.execute(_WRITE_USE, [path_id, len(entries)])
-        return entries
+        claimed = await _claim(connection, asks)
+        if claimed and rates:
+            claimed = await _within_rates(connection, claimed, rates)
+        used = {ask.path_id: len(claimed[ask.path_id]) for ask in asks if ask.writes_use and claimed.get(ask.path_id)}
+        if used:
+            await connection.execute(_WRITE_USE, [list(used), list(used.values())])
+        return claimed
 
 
 _WRITE_USE = """
-INSERT INTO delivery_path_use AS used (path_id, minute, messages) VALUES (%s, date_trunc('minute', now()), %s)
+INSERT INTO delivery_path_use AS used (path_id, minute, messages)
+SELECT path_id, date_trunc('minute', now()), messages FROM unnest(%s::bigint[], %s::int[]) AS claimed (path_id, messages)
 ON CONFLICT (path_id, minute) DO UPDATE SET messages = used.messages + EXCLUDED.messages
 """
 
 
-async def _claim(
-    connection: Connection, wants: Sequence[Want], *, path_id: int, fence: int, most_losses: int
-) -> list[ClaimedEntry]:
-    parameters = {
-        "path": path_id,
-        "fence": fence,
-        "lanes": [want.lane_id for want in wants],
-        "limits": [want.most for want in wants],
-        "most_losses": most_losses,
+async def _claim(connection: Connection, asks: Sequence[Ask]) -> dict[int, list[ClaimedEntry]]:
+    claimed: dict[int, list[ClaimedEntry]] = {}
+    cursor = await connection.execute(_CLAIM, _parameters(asks))
+    for path_id, *entry in await cursor.fetchall():
+        claimed.setdefault(path_id, []).append(ClaimedEntry(*entry))
+    return claimed
+
+
+def _parameters(asks: Sequence[Ask]) -> dict[str, list[int]]:
+    wants = [(ask.path_id, want) for ask in asks for want in ask.wants]
+    return {
+        "paths": [ask.path_id for ask in asks],
+        "fences": [ask.fence for ask in asks],
+        "most_losses": [ask.most_losses for ask in asks],
+        "wanting": [path_id for path_id, _ in wants],
+        "lanes": [want.lane_id for _, want in wants],
+        "limits": [want.most for _, want in wants],
     }
-    async with connection.cursor(row_factory=class_row(ClaimedEntry)) as cursor:
-        await cursor.execute(_CLAIM, parameters)
-        return await cursor.fetchall()
+
+
+async def _within_rates(
+    connection: Connection, claimed: dict[int, list[ClaimedEntry]], rates: Mapping[UUID, float]
+) -> dict[int, list[ClaimedEntry]]:
+    everything = [entry for entries in claimed.values() for entry in entries]
+    kept = {entry.recipient_id for entry in await keep_within(connection, everything, rates=rates)}
+    return {path_id: [one for one in entries if one.recipient_id in kept] for path_id, entries in claimed.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +170,36 @@ class DueLane:
     pool_id: UUID
     group_id: int
     group_kind: str
+    group_key: str
     tenant_id: UUID
     stream_id: UUID
+    stream_kind: str
     pinned_source_id: UUID | None
+    quiet_from: time | None
+    quiet_until: time | None
+    quiet_streams: str
+    time_zone: str
 
 
+# A pool that has a stand-by, and no address that could be used at present, has its lanes served by the stand-by.
 _DUE_LANES = """
-SELECT lane.id, lane.pool_id, lane.group_id, grp.kind AS group_kind, lane.tenant_id, lane.stream_id, lane.pinned_source_id
+WITH served AS (
+    SELECT pool.id, CASE WHEN pool.standby_id IS NULL OR EXISTS (
+        SELECT 1 FROM delivery_sourceaddress AS source
+        JOIN delivery_node AS node ON node.name = source.node_id AND NOT node.is_draining
+        JOIN delivery_worker AS worker ON worker.node_id = node.name AND worker.part = 'worker'
+             AND worker.heartbeat_at > now() - %s::interval
+        WHERE source.pool_id = pool.id AND source.state = 'active'
+    ) THEN pool.id ELSE pool.standby_id END AS by_pool_id
+    FROM delivery_sourcepool AS pool
+)
+SELECT lane.id, served.by_pool_id AS pool_id, lane.group_id, grp.kind AS group_kind, grp.key AS group_key,
+       lane.tenant_id, lane.stream_id, stream.kind AS stream_kind, lane.pinned_source_id,
+       tenant.quiet_from, tenant.quiet_until, tenant.quiet_streams, tenant.time_zone
 FROM delivery_lane AS lane
+JOIN served ON served.id = lane.pool_id
 JOIN delivery_providergroup AS grp ON grp.id = lane.group_id
+JOIN delivery_stream AS stream ON stream.id = lane.stream_id
 JOIN accounts_tenant AS tenant ON tenant.id = lane.tenant_id AND tenant.state <> 'suspended'
 WHERE lane.next_due_at <= now() AND (lane.suspended_until IS NULL OR lane.suspended_until <= now())
 ORDER BY lane.next_due_at
@@ -158,7 +209,7 @@ ORDER BY lane.next_due_at
 async def due_lanes(connection: Connection) -> list[DueLane]:
     """A suspended tenant's lanes are left out: its mail waits where it is, and goes on from there."""
     async with connection.cursor(row_factory=class_row(DueLane)) as cursor:
-        await cursor.execute(_DUE_LANES)
+        await cursor.execute(_DUE_LANES, [NODE_IS_DEAD_AFTER])
         return await cursor.fetchall()
 
 
@@ -176,12 +227,12 @@ async def refresh_lanes(connection: Connection, lane_ids: Sequence[int]) -> set[
 
     Returns those that have something to claim at once after all, suspects aside: it came, or was let go, a moment ago.
     """
-    async with connection.transaction():
+    async with connection.pipeline(), connection.transaction():
         await connection.execute(
             "SELECT id FROM delivery_lane WHERE id = ANY(%s) ORDER BY id FOR UPDATE", [sorted(lane_ids)]
         )
         cursor = await connection.execute(_REFRESH, [sorted(lane_ids)])
-        return {lane_id for lane_id, is_ready in await cursor.fetchall() if is_ready}
+    return {lane_id for lane_id, is_ready in await cursor.fetchall() if is_ready}
 
 
 # The transaction may have begun before what it waited for: only the clock itself says what is due by now.

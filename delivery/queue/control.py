@@ -27,13 +27,19 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Which:
-    """Which open recipients: exactly one of these, or some recipients of a tenant."""
+    """Which open recipients: a message's, one, some of a tenant's, a sending domain's, or those that all narrower words describe.
+
+    ``provider`` is the key of a provider group, ``recipient_domain`` an A-label; without a tenant they mean everybody's mail.
+    """
 
     message_id: UUID | None = None
     recipient_id: UUID | None = None
     recipient_ids: tuple[UUID, ...] | None = None
     tenant_id: UUID | None = None
     domain_id: UUID | None = None
+    stream_id: UUID | None = None
+    provider: str | None = None
+    recipient_domain: str | None = None
 
     @property
     def condition(self) -> tuple[str, list[Any]]:
@@ -47,9 +53,23 @@ class Which:
             return "entry.message_id = %s", [self.message_id]
         if self.domain_id is not None:
             return _OF_DOMAIN, [self.domain_id, self.domain_id]
-        if self.tenant_id is not None:
-            return "entry.tenant_id = %s", [self.tenant_id]
-        raise ValueError("name a message, a recipient, a domain or a tenant")
+        narrowed = [(sql, value) for sql, value in self._narrower() if value is not None]
+        if not narrowed:
+            raise ValueError(
+                "name a message, a recipient, a domain, a tenant, a stream, a provider or a recipient domain"
+            )
+        return " AND ".join(sql for sql, _ in narrowed), [value for _, value in narrowed]
+
+    def _narrower(self) -> tuple[tuple[str, Any], ...]:
+        return (
+            ("entry.tenant_id = %s", self.tenant_id),
+            ("entry.lane_id IN (SELECT id FROM delivery_lane WHERE stream_id = %s)", self.stream_id),
+            (_OF_PROVIDER, self.provider),
+            (
+                "entry.domain_route_id IN (SELECT id FROM delivery_domainroute WHERE domain = %s)",
+                self.recipient_domain,
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +90,8 @@ class Waiting:
 _OF_DOMAIN = """entry.tenant_id = (SELECT tenant_id FROM delivery_sendingdomain WHERE id = %s)
                 AND EXISTS (SELECT 1 FROM delivery_message AS message
                         WHERE message.id = entry.message_id AND message.domain_id = %s)"""
+_OF_PROVIDER = """entry.lane_id IN (SELECT lane.id FROM delivery_lane AS lane
+                  JOIN delivery_providergroup AS grp ON grp.id = lane.group_id WHERE grp.key = %s)"""
 _NOT_IN_HAND = "entry.path_id IS NULL"
 
 

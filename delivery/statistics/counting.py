@@ -165,8 +165,12 @@ def _keys(event: _Event, named_tags: set[str]) -> Iterator[Key]:
     values.append((STREAM, str(event.stream_id or OTHER)))
     values.append((CREDENTIAL, str(event.credential_id or OTHER)))
     values += [(TAG, tag) for tag in {tag if tag in named_tags else OTHER for tag in event.tags or ()}]
+    moment = event.occurred_at
+    if event.kind == EventKind.DEFERRED and event.accepted_at is not None:
+        # The log remembers that a recipient was put off, not when: counted with its acceptance, the rows add up.
+        moment = event.accepted_at
     for minutes in WIDTHS:
-        starts_at = start_of(event.occurred_at, minutes=minutes)
+        starts_at = start_of(moment, minutes=minutes)
         for dimension, value in values:
             yield Key(event.tenant_id, dimension, minutes, value, starts_at)
 

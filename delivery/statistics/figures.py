@@ -1,7 +1,7 @@
 """A tenant's figures for a period: totals, courses over time, and how they divide. Sums of counters, flat in cost.
 
-Outcomes count at the time they happened, acceptance by us at the time of acceptance. What was written down in the last
-seconds may not be counted yet.
+Outcomes count at the time they happened; acceptance by us, and that a recipient was put off, at the time of acceptance.
+What was written down in the last seconds may not be counted yet.
 """
 
 from __future__ import annotations

@@ -30,6 +30,9 @@ class TlsMode(StrEnum):
     VERIFIED = "verified"  # TLS with a trusted certificate for the name, or no mail
 
 
+_STRICTNESS = {mode: place for place, mode in enumerate(TlsMode)}
+
+
 class TlsSource(StrEnum):
     """Who asks for a policy."""
 
@@ -37,6 +40,7 @@ class TlsSource(StrEnum):
     ROUTE = "route"
     MTA_STS = "MTA-STS"
     DANE = "DANE"
+    MESSAGE = "message"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,12 @@ class TlsPolicy:
     @property
     def is_mandatory(self) -> bool:
         return self.mode in (TlsMode.REQUIRED, TlsMode.VERIFIED)
+
+    def at_least(self, mode: TlsMode, *, ca_file: str | None, source: TlsSource) -> TlsPolicy:
+        """This policy where it asks for as much, otherwise one that asks for ``mode``."""
+        if _STRICTNESS[self.mode] >= _STRICTNESS[mode]:
+            return self
+        return TlsPolicy(mode, ca_file, source=source)
 
     def context(self) -> ssl.SSLContext:
         """Raises OSError or ssl.SSLError when the file of trusted certificates cannot be used."""

@@ -21,7 +21,9 @@ from django.conf import settings
 from django.utils import timezone
 
 from accounts.authentication import Principal
-from delivery.acceptance.submission import Controls, Once, Peer, Submission
+from delivery.acceptance import controls as acceptance_controls
+from delivery.acceptance.controls import MOST_METADATA, MOST_TAGS, ControlError
+from delivery.acceptance.submission import Controls, Once, Peer, Submission, TlsRequirement
 from delivery.core.compose import Attachment, ComposeError, Composition, Named, compose, refuse_breaks, substitute
 from delivery.core.content import ContentError, HeaderField, author_of, read_header_section
 from delivery.core.envelope import BODY_7BIT, BODY_8BITMIME, Envelope, EnvelopeRecipient
@@ -29,8 +31,6 @@ from delivery.core.mailbox import Mailbox, MailboxSyntaxError, parse_mailbox
 from delivery.core.replies import Rejection
 from relayweb.api.problems import Problem, invalid
 
-SCHEDULED_AT_MOST = timedelta(hours=72)
-MOST_TAGS, MOST_METADATA = 10, 50
 BATCH_AT_MOST = 500
 
 
@@ -74,6 +74,11 @@ class Mail(msgspec.Struct, forbid_unknown_fields=True, rename={"author": "from"}
     tags: Annotated[list[str], msgspec.Meta(max_length=MOST_TAGS)] = []
     metadata: Annotated[dict[str, str], msgspec.Meta(max_length=MOST_METADATA)] = {}
     stream: Annotated[str, msgspec.Meta(max_length=48)] = ""
+    pool: Annotated[str, msgspec.Meta(max_length=48, description="one of the tenant's own, or one a stream uses")] = ""
+    tls: (
+        Annotated[TlsRequirement, msgspec.Meta(description="not without encryption, or not without a proved name")]
+        | None
+    ) = None
     send_at: Annotated[datetime, msgspec.Meta(tz=True, description="at most 72 hours ahead")] | None = None
     lifetime_seconds: Annotated[int, msgspec.Meta(ge=60, le=604_800)] | None = None
 
@@ -104,6 +109,11 @@ def _read_item(item: msgspec.Raw, defaults: Mapping[str, Any]) -> Mail | Problem
         return _read(lambda: msgspec.convert({**defaults, **own}, Mail))
     except Problem as problem:
         return problem
+
+
+def decode_json(body: bytes, kind: Any) -> Any:
+    """The body read into a structure. Raises Problem."""
+    return _read(lambda: msgspec.json.decode(body, type=kind))
 
 
 def _read(decode: Any) -> Any:
@@ -165,10 +175,14 @@ class Outgoing:
     text: str | None = None
     html: str | None = None
     headers: Sequence[tuple[str, str]] = ()
+    # X-Relay-* fields: how a door that has no members for them takes our controls all the same.
+    control_fields: Sequence[tuple[str, str]] = ()
     attachments: Sequence[Attachment] = ()
     tags: Sequence[str] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     stream: str = ""
+    pool: str = ""
+    tls: TlsRequirement | None = None
     send_at: datetime | None = None
     lifetime: timedelta | None = None
 
@@ -179,6 +193,8 @@ def outgoing_of(mail: Mail) -> Outgoing:
         "tags": mail.tags,
         "metadata": mail.metadata,
         "stream": mail.stream,
+        "pool": mail.pool,
+        "tls": mail.tls,
         "send_at": mail.send_at,
         "lifetime": timedelta(seconds=mail.lifetime_seconds) if mail.lifetime_seconds else None,
     }
@@ -249,36 +265,20 @@ def submission_of(outgoing: Outgoing, *, principal: Principal, address: str, onc
 
 
 def _controls(outgoing: Outgoing, once: Once | None) -> Controls:
-    for place, tag in enumerate(outgoing.tags):
-        _check_word(tag, part=f"tags[{place}]", most=100)
-    for name, value in outgoing.metadata.items():
-        _check_word(name, part="metadata", most=100)
-        _check_word(value, part=f"metadata.{name}", most=500, may_be_empty=True)
-    if outgoing.send_at is not None and outgoing.send_at > timezone.now() + SCHEDULED_AT_MOST:
-        raise invalid("send_at", "at most 72 hours ahead")
-    return Controls(
-        tags=tuple(dict.fromkeys(outgoing.tags)),
+    controls = Controls(
+        tags=tuple(outgoing.tags),
         metadata=outgoing.metadata,
-        stream=_checked_stream(outgoing.stream),
+        stream=outgoing.stream,
+        pool=outgoing.pool,
+        tls=outgoing.tls,
         send_at=outgoing.send_at,
         lifetime=outgoing.lifetime,
         once=once,
     )
-
-
-def _checked_stream(name: str) -> str:
-    if name:
-        _check_word(name, part="stream", most=48)
-    return name
-
-
-def _check_word(text: str, *, part: str, most: int, may_be_empty: bool = False) -> None:
-    if len(text) > most or not (text or may_be_empty):
-        raise invalid(part, f"between 1 and {most} characters")
     try:
-        refuse_breaks(text, part=part)
-    except ComposeError as error:
-        raise invalid(part, error.sentence) from None
+        return acceptance_controls.check(controls, now=timezone.now())
+    except ControlError as error:
+        raise invalid(error.part, error.sentence) from None
 
 
 def _written(outgoing: Outgoing) -> tuple[Mailbox, list[Mailbox], bytes]:
@@ -298,6 +298,7 @@ def _written(outgoing: Outgoing) -> tuple[Mailbox, list[Mailbox], bytes]:
                 text=outgoing.text,
                 html=outgoing.html,
                 headers=outgoing.headers,
+                controls=outgoing.control_fields,
                 attachments=outgoing.attachments,
             )
         )

@@ -110,6 +110,7 @@ _STATUS_OF = {
     replies.TENANT_SUSPENDED.reason: 403,
     replies.SENDING_TOO_FAST.reason: 429,
     "quota": 429,
+    replies.IDEMPOTENCY_KEY_REUSED.reason: 409,
 }
 # The field of the request to look at.
 _FIELD_OF = {
@@ -123,6 +124,7 @@ _FIELD_OF = {
     "sender_not_verified": "headers.Sender",
     "sender_malformed": "headers.Sender",
     "stream_unknown": "stream",
+    "pool_not_allowed": "pool",
 }
 
 
@@ -160,7 +162,7 @@ def respond(error: Exception, context: Mapping[str, Any]) -> Response:
     """The views' exception handler: the edge at which every failure becomes a document."""
     request: HttpRequest = context["request"]
     reference = getattr(request, "reference", "")
-    problem = _problem_of(error, reference)
+    problem = problem_of(error, reference)
     return response_of(problem, reference=reference, headers=getattr(error, "auth_header", None))
 
 
@@ -173,7 +175,8 @@ def response_of(problem: Problem, *, reference: str = "", headers: str | None = 
     return response
 
 
-def _problem_of(error: Exception, reference: str) -> Problem:
+def problem_of(error: Exception, reference: str) -> Problem:
+    """What a failure is told as; a fault is logged under the reference."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, Rejection):

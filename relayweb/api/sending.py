@@ -14,6 +14,7 @@ from django.http import HttpRequest
 
 from accounts.authentication import Principal
 from delivery.acceptance import door
+from delivery.acceptance.controls import is_key
 from delivery.acceptance.door import Outcome
 from delivery.acceptance.message import Receipt
 from delivery.acceptance.once import AlreadyAccepted, Known
@@ -38,7 +39,7 @@ def key_of(request: HttpRequest, body: bytes) -> Once | None:
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return None
-    if not (1 <= len(key) <= 255 and key.isascii() and key.isprintable()):
+    if not is_key(key):
         raise Problem(400, "idempotency_key_malformed", "Idempotency-Key: 1 to 255 printable ASCII characters")
     kind = request.content_type or ""
     digest = hashlib.sha256(f"{request.get_full_path()}\n{kind}\n".encode("utf-8", "replace") + body).digest()

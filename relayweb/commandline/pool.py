@@ -1,4 +1,4 @@
-"""pool add | list | assign | remove"""
+"""pool add | list | assign | standby | remove"""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def add(name: str, kind: str, tenant: str | None, note: str) -> None:
 @command.command("list")
 def list_() -> None:
     """Every pool with its addresses."""
-    output.rows(map(_shape, sources.list_pools()), ("name", "kind", "tenant", "sources"), empty="There is no pool.")
+    output.rows(
+        map(_shape, sources.list_pools()), ("name", "kind", "tenant", "standby", "sources"), empty="There is no pool."
+    )
 
 
 @command.command("assign")
@@ -47,6 +49,15 @@ def assign(tenant: str, stream: str, name: str) -> None:
     pool = sources.find_pool(name)
     changed = sources.assign_pool(found, pool, actor=Actor.command_line())
     output.record({"stream": changed.name, "kind": changed.kind, "pool": pool.name})
+
+
+@command.command("standby")
+@subject("name", "name", "The pool's name.")
+@click.option("--pool", "standby", required=True, help="The other pool's name, or `none`.")
+def standby_(name: str, standby: str) -> None:
+    """Let another pool serve this one's mail while none of its own addresses can be used."""
+    other = None if standby == "none" else sources.find_pool(standby)
+    output.record(_shape(sources.set_standby(sources.find_pool(name), other, actor=Actor.command_line())))
 
 
 @command.command("remove")
@@ -66,6 +77,7 @@ def _shape(pool: SourcePool) -> dict[str, Any]:
         "name": pool.name,
         "kind": pool.kind,
         "tenant": pool.tenant.slug if pool.tenant else None,
+        "standby": pool.standby.name if pool.standby else None,
         "sources": [str(source) for source in active],
         "note": pool.note,
     }

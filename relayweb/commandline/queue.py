@@ -1,17 +1,38 @@
-"""queue stats | sweep"""
+"""queue stats | hold | release | cancel | retry | sweep"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 
 import click
 
+from accounts import audit, tenants
+from accounts.audit import Actor
+from accounts.refusals import Refused
 from delivery import history
+from delivery.core.mailbox import MailboxSyntaxError, parse_domain
 from delivery.engine import recovery
+from delivery.queue import control
+from delivery.queue.control import Changed, Which
+from delivery.shaping import overrides
+from delivery.tenants import find_stream
 from relayweb.commandline import output
-from relayweb.commandline.verbs import Noun
+from relayweb.commandline.message import HELD_BY_OPERATOR
+from relayweb.commandline.verbs import TENANT_HELP, Noun
 
 _COLUMNS = ("provider", "open", "due", "claimed", "deferred", "held", "oldest_age_s", "reason")
+_PATH_COLUMNS = (
+    "provider",
+    "source",
+    "state",
+    "pace",
+    "pace_reason",
+    "in_hand",
+    "suspended_until",
+    "suspended_reason",
+    "owner",
+)
 
 
 @click.group("queue", cls=Noun)
@@ -21,15 +42,66 @@ def command() -> None:
 
 @command.command("stats")
 def stats() -> None:
-    """How many recipients are open, and why: in all, and by provider."""
+    """How many recipients are open, and why: in all, by provider; and the paths they leave by."""
     figures = asdict(history.queue_stats())
     if output.is_json():
         output.write(figures)
         return
     output.table(_COLUMNS[1:7], [[figures[column] for column in _COLUMNS[1:7]]])
-    if figures["by_provider"]:
-        click.echo()
-        output.table(_COLUMNS, [[row[column] for column in _COLUMNS] for row in figures["by_provider"]])
+    for rows, columns in ((figures["by_provider"], _COLUMNS), (figures["paths"], _PATH_COLUMNS)):
+        if rows:
+            click.echo()
+            output.table(columns, [[row[column] for column in columns] for row in rows])
+
+
+def _verb(name: str, help_text: str, action: Callable[[Which], Changed]) -> None:
+    @command.command(name, help=help_text)
+    @click.option("--tenant", help=f"Only this tenant's. {TENANT_HELP}")
+    @click.option("--stream", help="Only of this stream of the tenant.")
+    @click.option("--provider", help="Only to this provider group; queue stats names them.")
+    @click.option("--to-domain", help="Only to this recipient domain.")
+    def change(tenant: str | None, stream: str | None, provider: str | None, to_domain: str | None) -> None:
+        if not (tenant or provider or to_domain):
+            raise click.UsageError("Say whose or where to: --tenant, --provider or --to-domain.")
+        if stream and not tenant:
+            raise click.UsageError("A stream is a tenant's: say --tenant too.")
+        owner = tenants.find_tenant(tenant) if tenant else None
+        which = Which(
+            tenant_id=owner.id if owner else None,
+            stream_id=find_stream(owner, stream).id if owner and stream else None,
+            provider=_known_provider(provider) if provider else None,
+            recipient_domain=_checked_domain(to_domain) if to_domain else None,
+        )
+        changed = action(which)
+        said = {"stream": stream, "provider": provider, "to_domain": which.recipient_domain}
+        result = {"changed": changed.changed, "in_hand": changed.in_hand}
+        audit.record(
+            Actor.command_line(),
+            f"queue.{name}",
+            tenant=owner,
+            object_name=owner.slug if owner else "",
+            after={**{key: value for key, value in said.items() if value}, **result},
+        )
+        output.record({"tenant": owner.slug if owner else None, **said, **result})
+
+
+_verb("retry", "Try deferred mail now, without waiting for its next step.", control.retry)
+_verb("hold", "Keep mail back until it is released.", lambda which: control.hold(which, reason=HELD_BY_OPERATOR))
+_verb("release", "Send what is held after all.", control.release)
+_verb("cancel", "Withdraw mail for good.", control.cancel)
+
+
+def _known_provider(key: str) -> str:
+    if overrides.find_group(key) is None:
+        raise Refused(f"There is no provider group {key}.", reason="provider_unknown", field="provider")
+    return key
+
+
+def _checked_domain(text: str) -> str:
+    try:
+        return parse_domain(text)
+    except MailboxSyntaxError as error:
+        raise Refused(f"{text} is no domain: {error}.", reason="domain_malformed", field="to_domain") from None
 
 
 @command.command("sweep")

@@ -1,4 +1,4 @@
-"""source add | list | pause | resume | remove"""
+"""source add | list | pause | resume | families | remove"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 from accounts.audit import Actor
 from delivery import sources
 from delivery.models import SourceAddress
-from delivery.models.source import DEFAULT_POOL
+from delivery.models.source import DEFAULT_POOL, Families
 from relayweb.commandline import output
 from relayweb.commandline.verbs import Noun, subject
 
@@ -60,6 +60,14 @@ def resume(source: str) -> None:
     output.record(_shape(sources.resume_source(sources.find_source(source), actor=Actor.command_line())))
 
 
+@command.command("families")
+@subject("source", "address", ADDRESS_HELP)
+@click.argument("families", type=click.Choice(Families.values))
+def families(source: str, families: str) -> None:
+    """For the system's choice of address: 46 tries IPv4 first, 64 IPv6 first, 4 and 6 only the one."""
+    output.record(_shape(sources.set_families(sources.find_source(source), families, actor=Actor.command_line())))
+
+
 @command.command("remove")
 @subject("source", "address", ADDRESS_HELP)
 @click.option("--reason", default="")
@@ -75,6 +83,7 @@ def _shape(source: SourceAddress) -> dict[str, Any]:
         "ehlo": source.ehlo_name,
         "pool": source.pool.name,
         "node": source.node_id,
+        "families": source.families if source.address is None else ("6" if ":" in source.address else "4"),
         "weight": source.weight,
         "state": source.state,
         "state_reason": source.state_reason,

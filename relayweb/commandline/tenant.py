@@ -1,14 +1,16 @@
-"""tenant create | list | show | suspend | resume | close"""
+"""tenant create | list | show | suspend | resume | close | quiet-hours"""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import click
 
 from accounts import quotas, tenants
 from accounts.audit import Actor
-from accounts.models import Tenant
+from accounts.models import QuietStreams, Tenant
+from delivery import quiet_hours
 from delivery.tenants import open_tenant
 from relayweb.commandline import output
 from relayweb.commandline.operator import LINK_NOTE, sign_in_link
@@ -82,6 +84,29 @@ def close(tenant: str, reason: str) -> None:
     output.record(shape(tenants.close_tenant(tenants.find_tenant(tenant), actor=Actor.command_line(), reason=reason)))
 
 
+@command.command("quiet-hours")
+@subject("tenant", "tenant", TENANT_HELP)
+@click.option(
+    "--from", "begins", type=click.DateTime(["%H:%M"]), help="A time of day in the tenant's zone, such as 21:00."
+)
+@click.option("--until", "ends", type=click.DateTime(["%H:%M"]))
+@click.option("--streams", type=click.Choice(QuietStreams.values), default=QuietStreams.BULK.value, show_default=True)
+@click.option("--none", "is_off", is_flag=True, help="No quiet hours any more.")
+def quiet_hours_(tenant: str, begins: datetime | None, ends: datetime | None, streams: str, is_off: bool) -> None:
+    """Let mail to mobile carriers rest at night."""
+    if is_off == bool(begins or ends):
+        raise click.UsageError("Say --from and --until, or --none.")
+    found = tenants.find_tenant(tenant)
+    quiet_hours.set_quiet_hours(
+        found,
+        begins=begins.time() if begins else None,
+        ends=ends.time() if ends else None,
+        streams=streams,
+        actor=Actor.command_line(),
+    )
+    output.record(shape(found))
+
+
 def shape(tenant: Tenant) -> dict[str, Any]:
     return {
         "id": tenant.id,
@@ -90,6 +115,10 @@ def shape(tenant: Tenant) -> dict[str, Any]:
         "state": tenant.state,
         "state_reason": tenant.state_reason,
         "is_system": tenant.is_system,
+        "time_zone": tenant.time_zone,
+        "quiet_hours": f"{tenant.quiet_from:%H:%M}–{tenant.quiet_until:%H:%M} {tenant.quiet_streams}"
+        if tenant.quiet_from and tenant.quiet_until
+        else None,
         "created_at": tenant.created_at,
         "closed_at": tenant.closed_at,
     }

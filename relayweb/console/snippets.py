@@ -73,19 +73,25 @@ def _reachable(endpoints: list[Endpoint]) -> tuple[str, int]:
 
 def for_credential(credential: Credential, *, secret: str = "") -> list[Snippet]:
     if credential.kind == CredentialKind.API:
-        return [_api(credential, secret)]
+        return _for_key(f"{credential.username}.{secret or gettext('SECRET')}", access_for(credential.tenant))
     if credential.kind == CredentialKind.NETWORK:
         return _without_login(access_for(credential.tenant))
     return for_login(access_for(credential.tenant, username=credential.username or "", secret=secret))
 
 
-def _api(credential: Credential, secret: str) -> Snippet:
-    key = f"{credential.username}.{secret or gettext('SECRET')}"
-    return Snippet(
-        "http",
-        _("HTTP header"),
-        f"{gettext('Address')}: {settings.PUBLIC_URL}/api/v1/\nAuthorization: Bearer {key}\n",
-    )
+def _for_key(key: str, access: Access) -> list[Snippet]:
+    url = settings.PUBLIC_URL.rstrip("/")
+    return [
+        Snippet(
+            "http",
+            _("HTTP header"),
+            f"{gettext('Address')}: {url}/api/v1/\nAuthorization: Bearer {key}\n",
+        ),
+        Snippet("api-curl", "curl", _API_CURL.format(url=url, key=key, a=access)),
+        Snippet("anymail", "django-anymail", _ANYMAIL.format(url=url, key=key, a=access)),
+        Snippet("sendgrid", "SendGrid (Python)", _SENDGRID.format(url=url, key=key, a=access)),
+        Snippet("postal", "Postal (curl)", _POSTAL.format(url=url, key=key, a=access)),
+    ]
 
 
 def _without_login(access: Access) -> list[Snippet]:
@@ -248,4 +254,34 @@ printf 'From: {a.author}\\nTo: you@example.com\\nSubject: First mail\\n\\nHello\
   curl --url smtp://{a.host}:{a.port} --ssl-reqd --crlf \\
     --user '{a.username}:{a.secret}' \\
     --mail-from {a.author} --mail-rcpt you@example.com --upload-file -
+"""
+
+_API_CURL = """\
+curl {url}/api/v1/messages \\
+  -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\
+  -d '{{"from": "{a.author}", "to": "you@example.com", "subject": "First mail", "text": "Hello"}}'
+"""
+
+_ANYMAIL = """\
+# settings.py
+EMAIL_BACKEND = "anymail.backends.postal.EmailBackend"
+ANYMAIL = {{
+    "POSTAL_API_URL": "{url}",
+    "POSTAL_API_KEY": "{key}",
+}}
+DEFAULT_FROM_EMAIL = "{a.author}"
+"""
+
+_SENDGRID = """\
+from sendgrid import SendGridAPIClient
+from sendgrid.helpers.mail import Mail
+
+mail = Mail("{a.author}", "you@example.com", "First mail", "Hello")
+SendGridAPIClient("{key}", host="{url}").send(mail)
+"""
+
+_POSTAL = """\
+curl {url}/api/v1/send/message \\
+  -H 'X-Server-API-Key: {key}' -H 'Content-Type: application/json' \\
+  -d '{{"from": "{a.author}", "to": ["you@example.com"], "subject": "First mail", "plain_body": "Hello"}}'
 """

@@ -248,7 +248,7 @@ class Links:
         return f"{self._log}?{urlencode([*pairs, ('time', 'outcome')] if by_outcome else pairs)}"
 
     def all(self) -> dict[str, str]:
-        """By figure. What was put off has no time of its own in the log, and is looked for by that of acceptance."""
+        """By figure. What was put off is counted, and looked for, by the time of acceptance."""
         return {
             "accepted": self.of(by_outcome=False),
             "delivered": self.of(("state", "delivered")),

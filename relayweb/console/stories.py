@@ -14,6 +14,7 @@ from django.utils.html import conditional_escape
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext
 
+from delivery import quiet_hours
 from delivery.core.classification import Action, ReplyClass, Scope
 from delivery.core.reply import Origin, Phase
 from delivery.core.states import EventKind, RecipientState
@@ -199,8 +200,8 @@ class _Teller:
             "author_domain": message.author_domain,
             "size": moments.size(message.size_bytes),
             "host": self.row.host or provider,
-            "time": moments.time_tag(self.row.next_attempt_at, style="full"),
-            "until": moments.time_tag(self.row.next_attempt_at, style="full"),
+            "time": moments.time_tag(_next_begin(view), style="full"),
+            "until": moments.time_tag(_next_begin(view), style="full"),
             "expiry": moments.time_tag(message.expires_at, style="full"),
             "lifetime": moments.duration(_span(view, message)),
             "n": str(self.row.attempts),
@@ -235,15 +236,27 @@ class _Teller:
         return (self._say(words.AMBIGUOUS.sentence),) if self.row.has_ambiguous_attempt else ()
 
     def _queued(self) -> _Answer:
-        now = (self._say(words.SENDING_NOW),) if self.view.is_claimed else ()
+        now = (self._say(words.SENDING_NOW),) if self.view.is_claimed else self._resting()
         return (self._state(), *now), (), (), (self._say(gettext("Nothing to do.")),), NextMove.WAIT
+
+    def _resting(self) -> tuple[SafeString, ...]:
+        if self.view.rests_until is None:
+            return ()
+        sentence = words.RESTS_QUIETLY if self.view.rest_reason == quiet_hours.REASON else words.RESTS
+        return (self._say(sentence),)
 
     def _deferred(self) -> _Answer:
         found = words.known(words.CLASSES, self.row.reply_class)
         if found is None:
-            return (self._state(), *self._ambiguity()), (), (), (), NextMove.WAIT
+            return (self._state(), *self._resting(), *self._ambiguity()), (), (), (), NextMove.WAIT
         what = (self._say(found.happened), *self._ambiguity())
-        return what, (self._say(found.why),), self._doing(), (self._say(found.remedy),), found.next_move
+        return (
+            what,
+            (self._say(found.why),),
+            (*self._doing(), *self._resting()),
+            (self._say(found.remedy),),
+            found.next_move,
+        )
 
     def _held(self) -> _Answer:
         next_move = NextMove.YOU if self.row.reason in _YOUR_REASONS else NextMove.US
@@ -309,6 +322,12 @@ class _Teller:
             if word and word != ReplyClass.EXPIRED and (found := words.known(words.CLASSES, word)):
                 return found
         return None
+
+
+def _next_begin(view: RecipientView) -> datetime | None:
+    """When the next attempt may begin: at the schedule's next step, or when a rest ends that lasts longer."""
+    moments_ = [moment for moment in (view.row.next_attempt_at, view.rests_until) if moment is not None]
+    return max(moments_, default=None)
 
 
 def _span(view: RecipientView, message: Message) -> float:

@@ -140,6 +140,8 @@ TEST = Mark(
 )
 CANCELLED_BY_UNKNOWN: Text = _("Withdrawn at {time}.")
 SENDING_NOW: Text = _("Sending now")
+RESTS_QUIETLY: Text = _("Quiet hours of carriers until {until}.")
+RESTS: Text = _("Mail to {p} rests until {until}, as its answers demanded; then it goes on by itself.")
 MAYBE_HANDED_OVER: Text = _("It may already have been handed over.")
 
 
@@ -629,6 +631,18 @@ REJECTIONS: dict[str, RejectionWords] = {
     ),
     "stream_unknown": RejectionWords(
         _("The stream that the mail names does not exist."), _("Use the name of a stream of yours, or none.")
+    ),
+    "pool_not_allowed": RejectionWords(
+        _("The pool of sending addresses that the mail names is not yours to use."),
+        _("Name a pool of your own or one that a stream of yours uses, or none."),
+    ),
+    "control_refused": RejectionWords(
+        _("A header field that begins with X-Relay- cannot be honoured."),
+        _("Correct the field that the reply names, or leave it out."),
+    ),
+    "idempotency_key_reused": RejectionWords(
+        _("The idempotency key was used for another mail within 24 hours."),
+        _("Use a new key for each mail, and the same one only to try that mail again."),
     ),
     "sending_too_fast": _LIMIT,
     "quota": _LIMIT,

@@ -39,7 +39,9 @@ from delivery.engine.ownership import WorkerIdentity
 from delivery.models import Node, SendingDomain, SourceAddress, SourcePool, Stream
 from relayweb import env
 from tests.support.dns_server import FakeDns
+from tests.support.engine_process import EngineProcess
 from tests.support.journeys import Cast, make_cast
+from tests.support.smtp_peer import SmtpPeer
 
 HOST, OTHER_HOST = "127.64.7.1", "127.64.7.2"
 RECORDS = {
@@ -148,14 +150,14 @@ class Room:
     # Acting
 
     @contextlib.asynccontextmanager
-    async def engine(self, worker: str = "worker-1") -> AsyncIterator[RunningEngine]:
-        running = self.start_engine(worker)
+    async def engine(self, worker: str = "worker-1", *, node: str = NODE) -> AsyncIterator[RunningEngine]:
+        running = self.start_engine(worker, node=node)
         yield running
         if not running.task.done():
             await running.stop()
 
-    def start_engine(self, worker: str = "worker-1") -> RunningEngine:
-        identity = WorkerIdentity(f"{NODE}/{worker}", uuid7(), NODE, "test")
+    def start_engine(self, worker: str = "worker-1", *, node: str = NODE) -> RunningEngine:
+        identity = WorkerIdentity(f"{node}/{worker}", uuid7(), node, "test")
         self._running.append(RunningEngine(Engine(identity), identity))
         return self._running[-1]
 
@@ -236,6 +238,23 @@ class Room:
         return (await self.rows("SELECT * FROM delivery_path ORDER BY id DESC LIMIT 1"))[0]
 
 
+@contextlib.asynccontextmanager
+async def doomed(room: Room, environment: dict[str, str], worker: str = "worker-1") -> AsyncIterator[EngineProcess]:
+    dns = ":".join(map(str, room.dns.address))
+    async with EngineProcess(
+        f"{NODE}/{worker}", {**environment, "RELAY_DNS": dns, "RELAY_OUTBOUND_PORT": str(room.port)}
+    ) as process:
+        yield process
+
+
+def heard(peer: SmtpPeer, verb: str, times: int = 1) -> bool:
+    return sum(connection.verbs.count(verb) for connection in peer.connections) >= times
+
+
+def delivered(peer: SmtpPeer) -> int:
+    return sum(len(connection.contents) for connection in peer.connections)
+
+
 async def in_thread(work: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """Run what uses Django's connections beside the loop, as a request does, and close these afterwards."""
 
@@ -250,10 +269,12 @@ async def in_thread(work: Callable[..., Any], *arguments: Any, **options: Any) -
 
 def _free_port() -> int:
     """A port that is free on the addresses of all remote hosts."""
-    with contextlib.ExitStack() as probes:
-        first = probes.enter_context(socket.socket())
-        first.bind((HOST, 0))
-        port: int = first.getsockname()[1]
-        for host in (OTHER_HOST, "127.0.0.1"):
-            probes.enter_context(socket.socket()).bind((host, port))
-        return port
+    for _ in range(50):  # what is free on one address may be taken on another
+        with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
+            first = probes.enter_context(socket.socket())
+            first.bind((HOST, 0))
+            port: int = first.getsockname()[1]
+            for host in (OTHER_HOST, "127.0.0.1"):
+                probes.enter_context(socket.socket()).bind((host, port))
+            return port
+    raise AssertionError("no port is free on all addresses")

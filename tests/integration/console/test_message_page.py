@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import html
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from delivery import history
-from delivery.models import Message, QueueEntry, Recipient
+from delivery import history, quiet_hours
+from delivery.models import Lane, Message, Node, Path, QueueEntry, Recipient, SourceAddress
 from tests.support.journeys import CONTENT, EXAMPLES, Cast, Fate, write_message
 
 BY_ADDRESS = {fate.address: fate for fate in EXAMPLES}
@@ -59,6 +60,42 @@ def test_each_fate_is_told_in_plain_words(address: str, expected: list[str], cas
 
     for sentence in expected:
         assert sentence in page
+
+
+def test_what_rests_says_why_and_until_when(cast: Cast, alice: Client) -> None:
+    until = datetime.now(tz=UTC) + timedelta(hours=8)
+    message = write_message(cast.acme, BY_ADDRESS["new@waiting.example"])
+    lane = Lane.objects.filter(pk=QueueEntry.objects.get().lane_id)
+
+    lane.update(suspended_until=until, suspended_reason=quiet_hours.REASON)
+    quiet = _text(alice.get(_path(message)).content)
+    lane.update(suspended_until=until, suspended_reason="spam-content")
+    refused = _text(alice.get(_path(message)).content)
+    lane.update(suspended_until=datetime.now(tz=UTC) - timedelta(minutes=1))
+    over = _text(alice.get(_path(message)).content)
+
+    assert "Quiet hours of carriers until" in quiet
+    assert "as its answers demanded; then it goes on by itself" in refused
+    assert "rests until" not in over
+    assert "Quiet hours" not in over
+
+
+def test_a_deferred_recipient_is_promised_no_try_before_its_provider_has_rested(cast: Cast, alice: Client) -> None:
+    until = datetime.now(tz=UTC) + timedelta(days=2)
+    message = write_message(cast.acme, BY_ADDRESS["grey@school.example"])
+    lane = Lane.objects.get(pk=QueueEntry.objects.get().lane_id)
+    node, _ = Node.objects.get_or_create(name="node1")
+    source = SourceAddress.objects.create(node=node, pool=lane.pool, address="192.0.2.10", ehlo_name="out.relay.test")
+    path = Path.objects.create(source=source, group=lane.group, suspended_until=until, suspended_reason="reputation")
+
+    resting = _text(alice.get(_path(message)).content)
+    SourceAddress.objects.create(node=node, pool=lane.pool, address="192.0.2.11", ehlo_name="two.relay.test")
+    with_another = _text(alice.get(_path(message)).content)
+
+    assert "rests until" in resting
+    assert f"{until.astimezone(ZoneInfo('Asia/Tokyo')):%Y-%m-%d}" in resting
+    assert path.suspended_until == until
+    assert "rests until" not in with_another
 
 
 def test_no_placeholder_is_left_over_in_either_language(cast: Cast, signed_in) -> None:  # type: ignore[no-untyped-def]

@@ -12,7 +12,7 @@ import uvloop
 if TYPE_CHECKING:
     from tests.support.engine_room import World
 
-SECONDS_PER_TEST = 12
+SECONDS_PER_TEST = 30
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -48,3 +48,15 @@ def world(transactional_db: None, settings: Any) -> World:
     # The database of the test is known by now; engines go round a pooler.
     settings.DIRECT_DATABASE = settings.DATABASES["default"]
     return make_world()
+
+
+@pytest.fixture
+def environment(database_url: str) -> dict[str, str]:
+    """Of an engine in a process of its own."""
+    return {
+        "RELAY_DATABASE_URL": database_url,
+        "RELAY_RETRY_SCHEDULE": "1,2,4",
+        "RELAY_SWEEP_SECONDS": "1",
+        "RELAY_LEASE_SECONDS": "2",
+        "RELAY_PART": "worker",
+    }

@@ -11,14 +11,14 @@ from accounts.identifiers import uuid7
 from delivery.engine import ownership
 from delivery.engine.ownership import PathRow, WorkerIdentity
 from delivery.queue import claim
-from delivery.queue.claim import _CLAIM, ClaimedEntry, Want
+from delivery.queue.claim import _CLAIM, Ask, ClaimedEntry, Want, _parameters
 from tests.support.engine_room import NODE, Room, World
 
 ME = WorkerIdentity(f"{NODE}/worker-1", uuid7(), NODE, "test")
 
 
-async def own_path(room: Room) -> PathRow:
-    group_id = await room.value("SELECT id FROM delivery_providergroup WHERE kind = 'unreachable'")
+async def own_path(room: Room, kind: str = "unreachable") -> PathRow:
+    group_id = await room.value("SELECT id FROM delivery_providergroup WHERE kind = %s", kind)
     pair = (room.world.source.id, group_id)
     path_id = (await ownership.path_ids(room.connection, [pair]))[pair]
     (path,) = await ownership.acquire(room.connection, ME, [path_id], lease=timedelta(minutes=1), takes_expired=False)
@@ -26,12 +26,18 @@ async def own_path(room: Room) -> PathRow:
 
 
 async def take(room: Room, path: PathRow, *wants: Want, most_losses: int = 9) -> list[ClaimedEntry]:
-    return await claim.claim(room.connection, wants, path_id=path.id, fence=path.fence, most_losses=most_losses)
+    claimed = await claim.claim(room.connection, [Ask(path.id, path.fence, wants, most_losses)])
+    return claimed.get(path.id, [])
 
 
 async def lane_with(room: Room, count: int) -> tuple[int, list[UUID]]:
     message_ids = [await room.send(f"r{number}@far.test") for number in range(count)]
     return await room.value("SELECT lane_id FROM delivery_queue_entry LIMIT 1"), message_ids
+
+
+async def another_lane(room: Room) -> tuple[int, UUID]:
+    message_id = await room.send_as_globex("somebody@far.test")
+    return (await room.entry(message_id)).lane_id, message_id
 
 
 async def test_the_oldest_are_taken_first_and_nobody_takes_them_twice(world: World):
@@ -45,6 +51,25 @@ async def test_the_oldest_are_taken_first_and_nobody_takes_them_twice(world: Wor
         assert {entry.message_id for entry in second} == set(message_ids[3:])
         assert {entry.attempts for entry in first + second} == {1}
         assert await take(room, path, Want(lane_id, 3)) == []
+
+
+async def test_several_paths_claim_together_and_each_gets_its_own(world: World):
+    async with Room(world) as room:
+        first, second = await own_path(room), await own_path(room, kind="unrouted")
+        lane_id, message_ids = await lane_with(room, 3)
+        other_lane, other_id = await another_lane(room)
+        asks = [
+            Ask(first.id, first.fence, (Want(lane_id, 2),), most_losses=9),
+            Ask(second.id, second.fence, (Want(other_lane, 5),), most_losses=9),
+            Ask(second.id + 1000, 1, (Want(lane_id + 1000, 5),), most_losses=9),
+        ]
+
+        claimed = await claim.claim(room.connection, asks)
+
+        assert {entry.message_id for entry in claimed[first.id]} == set(message_ids[:2])
+        assert {entry.message_id for entry in claimed[second.id]} == {other_id}
+        assert set(claimed) == {first.id, second.id}
+        assert (await room.entry(other_id)).path_id == second.id
 
 
 async def test_nothing_is_claimed_with_a_fence_that_was_raised_or_a_lease_that_ran_out(world: World):
@@ -156,13 +181,8 @@ async def test_a_claim_uses_its_index_however_much_is_queued(world: World):
                       now() - number * interval '1 ms', 0, (number %% 50 = 0)::int
                FROM delivery_queue_entry, generate_series(1, 200000) AS number"""
         )
-        parameters: dict[str, Any] = {
-            "path": path.id,
-            "fence": path.fence,
-            "lanes": [lane_id + number for number in range(20)],
-            "limits": [5] * 20,
-            "most_losses": 1,
-        }
+        wants = tuple(Want(lane_id + number, 5) for number in range(20))
+        parameters = _parameters([Ask(path.id, path.fence, wants, most_losses=1)])
         for statement in ("SELECT 1", "ANALYZE delivery_queue_entry"):  # without statistics and with them
             await room.rows(statement)
             async with room.connection.transaction(force_rollback=True):

@@ -93,6 +93,38 @@ async def test_an_enforced_mta_sts_policy_asks_for_a_trusted_certificate(
             assert bool(peer.connections[0].contents) is (state == "delivered")
 
 
+@pytest.mark.parametrize(
+    ("asked", "certificate", "state"),
+    [
+        ("required", None, "deferred"),
+        ("required", "other.test", "delivered"),
+        ("verified", "other.test", "deferred"),
+        ("verified", NAME, "delivered"),
+    ],
+)
+async def test_a_mail_may_ask_for_more_tls_than_its_way_does(
+    world: World, settings: Any, authority: Authority, asked: str, certificate: str | None, state: str
+):
+    settings.CA_FILE = str(authority.ca_file)
+    tls = authority.server_context(certificate) if certificate else None
+    async with (
+        Room(world) as room,
+        SmtpPeer(host=HOST, at_port=room.port, tls=tls) as peer,
+        room.engine(),
+    ):
+        plain_id = await room.send("another@far.test")
+        await room.until_state(plain_id, "delivered")
+        message_id = await room.send("someone@far.test", content=mail(f"X-Relay-TLS: {asked}"))
+
+        recipient = await room.until_state(message_id, state)
+
+        assert f"TLS policy: {asked} (message)" in await notes(room, message_id)
+        assert recipient.reply_class == ("tls" if state == "deferred" else "")
+        sent = [content for connection in peer.connections for content in connection.contents]
+        assert len(sent) == (2 if state == "delivered" else 1)
+        assert not any(b"x-relay" in content.lower() for content in sent)
+
+
 async def test_a_policy_outlives_the_worker_and_whoever_hides_it(world: World, settings: Any, authority: Authority):
     answer = policy_response("version: STSv1", "mode: enforce", "mx: elsewhere.far.test", "max_age: 86400")
     settings.CA_FILE = str(authority.ca_file)

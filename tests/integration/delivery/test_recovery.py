@@ -3,52 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
-
-import pytest
 
 from accounts import database
 from accounts.identifiers import uuid7
 from delivery.engine import ownership, recovery
 from delivery.engine.ownership import WorkerIdentity
-from tests.support.engine_process import EngineProcess
-from tests.support.engine_room import HOST, NODE, Room, World
+from tests.support.engine_room import HOST, NODE, Room, World, delivered, doomed, heard
 from tests.support.smtp_peer import SmtpPeer, Wait
 
 SOMEBODY_ELSE = WorkerIdentity(f"{NODE}/worker-9", uuid7(), NODE, "test")
-
-
-@pytest.fixture
-def environment(database_url: str) -> dict[str, str]:
-    return {
-        "RELAY_DATABASE_URL": database_url,
-        "RELAY_RETRY_SCHEDULE": "1,2,4",
-        "RELAY_SWEEP_SECONDS": "1",
-        "RELAY_LEASE_SECONDS": "2",
-        "RELAY_PART": "worker",
-    }
-
-
-@contextlib.asynccontextmanager
-async def doomed(room: Room, environment: dict[str, str], worker: str = "worker-1") -> AsyncIterator[EngineProcess]:
-    dns = ":".join(map(str, room.dns.address))
-    async with EngineProcess(
-        f"{NODE}/{worker}", {**environment, "RELAY_DNS": dns, "RELAY_OUTBOUND_PORT": str(room.port)}
-    ) as process:
-        yield process
-
-
-def heard(peer: SmtpPeer, verb: str, times: int = 1) -> bool:
-    return sum(connection.verbs.count(verb) for connection in peer.connections) >= times
-
-
-def delivered(peer: SmtpPeer) -> int:
-    return sum(len(connection.contents) for connection in peer.connections)
 
 
 async def take_path_over(room: Room, by: WorkerIdentity = SOMEBODY_ELSE) -> None:

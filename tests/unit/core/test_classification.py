@@ -142,7 +142,7 @@ REPORTED = [
     ("Sorry, I wasn't able to establish an SMTP connection. (#4.4.1)", "transient"),
     (
         "CNAME lookup failed temporarily. (#4.4.3) This message has been in the queue too long.",
-        "expired",
+        "transient",
     ),
     ("connect to mx.example.test[192.0.2.1]:25: No route to host", "transient"),
     ("connect to mx.example.test[192.0.2.1]:25: Connection refused", "transient"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import time
 
 import pytest
@@ -169,6 +170,53 @@ def test_mail_of_people_is_other(content: bytes) -> None:
     assert [(row.kind, row.class_word, row.is_hard) for row in report.rows] == [(Kind.OTHER, "", False)]
 
 
+QUOTED = "I get this:\n<bob@b.example>: host mx.b.example said: 550 5.1.1 User unknown\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "text", "kind"),
+    [
+        ("From: x-bounces@lists.example\nSubject: [x] delivery failed\nList-Id: <x.lists.example>", QUOTED, Kind.OTHER),
+        ("From: x-request@lists.example\nSubject: x Digest, Vol 3, Issue 2", QUOTED, Kind.OTHER),
+        (
+            "From: Postmaster <postmaster@a.example>\nSubject: Returned mail\nList-Unsubscribe: <https://a.example/>",
+            QUOTED,
+            Kind.OTHER,
+        ),
+        (
+            "From: Mail System <postmaster@a.example>\nSubject: Quarantine summary: 2 messages",
+            "These messages were not delivered to you:\n\n  shop@b.example   Buy now\n  win@b.example    You won\n",
+            Kind.OTHER,
+        ),
+        (
+            "Return-Path: <>\nFrom: Help <help@b.example>\nSubject: [#1] Error sending invoice",
+            "We have received your request about 'delivery failed' and will answer bob@b.example soon.\n",
+            Kind.OTHER,
+        ),
+        (
+            "Return-Path: <>\nFrom: Bob <bob@b.example>\nSubject: Re: Hello\nAuto-Submitted: auto-replied",
+            "I am away. Your mail has not been delivered to anybody. Write to carol@b.example.\n",
+            Kind.AUTO_REPLY,
+        ),
+        (
+            "From: MAILER-DAEMON@mx.example\nSubject: Successful Mail Delivery Report",
+            "Your message was successfully delivered to the destination(s) listed below.\n\n<bob@b.example>: 250 2.0.0 Ok\n",
+            Kind.DELIVERED,
+        ),
+        (
+            "From: MAILER-DAEMON@mx.example\nSubject: Delivery Notification: Delivery has been successful",
+            "Your message has been delivered to the following recipients:\n\n  Recipient address: bob@b.example\n",
+            Kind.DELIVERED,
+        ),
+    ],
+)
+def test_other_mail_of_machines_is_no_bounce(head: str, text: str, kind: Kind) -> None:
+    report = read_report(f"{head}\nTo: alice@acme.example\n\n{text}".encode())
+
+    assert report.kind is kind
+    assert not any(row.is_hard for row in report.rows)
+
+
 def test_a_report_that_somebody_forwards_kills_nobody() -> None:
     text = (
         "Look:\n> Final-Recipient: rfc822; bob@b.example\n> Action: failed\n> Status: 5.1.1\n"
@@ -212,6 +260,113 @@ def test_a_notice_in_json_is_read() -> None:
     ]
 
 
+FIELDS = "Final-Recipient: rfc822; bob@b.example\nAction: failed\nStatus: 5.1.1\nDiagnostic-Code: smtp; 550 5.1.1 no such user"
+
+
+def with_html(html: str, charset: str = "utf-8") -> bytes:
+    head = notice("", subject="Undeliverable").replace(b"\n\n", b"\n")
+    head += f"Content-Type: text/html; charset={charset}\nContent-Transfer-Encoding: base64\n\n".encode()
+    return head + base64.encodebytes(html.encode(charset))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        dsn(FIELDS).replace(b"\n", b"\r\n"),
+        dsn(FIELDS).replace(b"\n", b"\r"),
+        b"\r\n\r\n" + dsn(FIELDS),
+        b"From MAILER-DAEMON Tue Jul  1 10:00:00 2025\n" + dsn(FIELDS),
+        dsn(FIELDS)[:-6],
+        dsn(FIELDS).replace(b"boundary=b", b"boundary=another"),
+        dsn(FIELDS).replace(b"; boundary=b", b""),
+        dsn(FIELDS).replace(b"message/delivery-status", b"message/global-delivery-status"),
+        dsn(FIELDS).replace(b"message/delivery-status", b"text/plain; name=details.txt"),
+        dsn(FIELDS.replace("rfc822;", "utf-8;")),
+        dsn(FIELDS.replace("rfc822; bob@b.example", 'rfc822; "bob"@b.example')),
+        dsn(FIELDS.replace("rfc822; bob@b.example", "RFC822 ;\n  Bob <bob@b.example>")),
+        dsn(FIELDS.replace("Final-Recipient: rfc822;", "Original-Recipient: rfc822;")),
+        dsn("Original-Recipient: rfc822; bob@b.example\n" + FIELDS.replace("rfc822; bob@b.example", "x400; c=jp; s=bob")),
+        dsn(FIELDS.replace("rfc822; bob@b.example", "unknown; c=jp"), "<bob@b.example>: 550 5.1.1 no such user\n"),
+        with_html("<p>Your mail to <b>bob@b.example</b> was not delivered:</p><p>550 5.1.1 User unknown</p>"),
+        with_html("<p>Your mail to &lt;bob&#64;b.example&gt; was not delivered:</p><p>550 5.1.1 User unknown</p>"),
+        with_html("<p>Your mail to <b>bob@b.example</b> was not delivered:</p><p>550 5.1.1 User unknown</p>", "utf-16"),
+        notice("<bob@b.example>: 550 5.1.1 ユーザーが存在しません\n").decode().encode("euc-jp"),
+        notice("配信できません\n宛先：bob@b.example\n550 5.1.1 ユーザーが存在しません\n").decode().encode("iso-2022-jp"),
+    ],
+)  # fmt: skip
+def test_a_dead_mailbox_is_found_whatever_is_wrong_with_the_report(content: bytes) -> None:
+    report = read_report(content)
+
+    assert addresses(report) == ["bob@b.example"]
+    assert (report.rows[0].class_word, report.rows[0].is_hard) == ("bad_mailbox", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Failed recipients: bob@b.example; carol@b.example\nuser unknown\n", ["bob@b.example", "carol@b.example"]),
+        ("These failed:\n\n  bob@b.example, carol@b.example\n\nuser unknown\n", ["bob@b.example", "carol@b.example"]),
+        (
+            "These failed:\n 1. bob@b.example (unknown)\n 2. carol@b.example (full)\n",
+            ["bob@b.example", "carol@b.example"],
+        ),
+        ("Delivery failed: <mailto:bob@b.example> 550 unknown user\n", ["bob@b.example"]),
+        ("rcpt=bob@b.example error=550 5.1.1 unknown user\n", ["bob@b.example"]),
+        ("【宛先】bob@b.example\n【理由】ユーザー不明\n", ["bob@b.example"]),
+        ("Recipient address: bob@daemon\nOriginal address: bob@b.example\nReason: Over quota\n", ["bob@b.example"]),
+        ("Your mail could not be delivered.\n", ["dave@b.example"]),
+    ],
+)
+def test_addresses_are_found_however_they_are_listed(text: str, found: list[str]) -> None:
+    report = read_report(notice(text, subject="Undeliverable: dave@b.example"))
+
+    assert addresses(report) == found
+
+
+def test_a_reason_below_several_addresses_is_about_all_of_them_unless_it_names_one() -> None:
+    common = read_report(notice("These failed:\n\n  bob@b.example\n  carol@b.example\n\nMailbox full\n"))
+    single = read_report(notice("  bob@b.example\n  carol@b.example\n    550 5.1.1 <carol@b.example> User unknown\n"))
+
+    assert [row.class_word for row in common.rows] == ["mailbox_full", "mailbox_full"]
+    assert [row.is_hard for row in single.rows] == [False, True]
+
+
+def test_a_reply_stands_for_what_is_named_after_it_alone() -> None:
+    before = read_report(notice("Not delivered because of\n\n550 5.1.1 User unknown\n\nTo:\n  bob@b.example\n"))
+    behind = read_report(notice("<bob@b.example>: something odd\n\n<carol@b.example>:\n550 5.1.1 User unknown\n"))
+
+    assert [(row.address, row.is_hard) for row in before.rows] == [("bob@b.example", True)]
+    assert [(row.address, row.is_hard) for row in behind.rows] == [("bob@b.example", False), ("carol@b.example", True)]
+
+
+def test_what_touches_an_address_is_no_part_of_it() -> None:
+    report = read_report(notice("您发往bob@b.example的邮件被退回，无法送达。\n退信原因：用户不存在\n", subject="退信"))
+
+    assert addresses(report) == ["bob@b.example"]
+
+
+def test_an_original_address_in_xtext_is_no_other_address() -> None:
+    fields = (
+        "Original-Recipient: rfc822; bob+2Bnews@b.example\nFinal-Recipient: rfc822; bob+news@b.example\n"
+        "Action: failed\nStatus: 5.1.1"
+    )
+
+    (row,) = read_report(dsn(fields)).rows
+
+    assert (row.address, row.original) == ("bob+news@b.example", "")
+
+
+def test_the_words_behind_the_reason_say_nothing() -> None:
+    text = (
+        "The following address(es) failed:\n\n  bob@b.example\n    host mx.b.example [192.0.2.1]: 550 5.1.1 User unknown\n\n"
+        "This mail was checked for viruses and spam by a filter. Over quota? Order more space!\n"
+    )
+
+    (row,) = read_report(notice(text)).rows
+
+    assert row.class_word == "bad_mailbox"
+
+
 HEAD = b"From: MAILER-DAEMON@mx.example\r\nSubject: Delivery failure\r\n"
 BOMBS = {
     "10,000 parts": HEAD
@@ -235,6 +390,13 @@ BOMBS = {
         b"Final-Recipient: rfc822;a%d@b.test\r\nAction: failed\r\nDiagnostic-Code: smtp; 550 %d user host domain\r\n\r\n"
         % (n, n)
         for n in range(20_000)
+    ),
+    "words": HEAD
+    + b"Content-Type: message/delivery-status\r\n\r\n"
+    + b"".join(
+        b"Final-Recipient: rfc822;a%d@b.test\r\nAction: failed\r\nDiagnostic-Code: smtp; 550 %s%d\r\n\r\n"
+        % (n, b"user a@b.test your ip " * 50, n)
+        for n in range(200)
     ),
     "markup": HEAD + b"Content-Type: text/html\r\n\r\n" + b"<" * 4_000_000,
     "quoted-printable": HEAD + b"Content-Transfer-Encoding: quoted-printable\r\n\r\n" + b"=41" * 1_000_000,

@@ -65,7 +65,7 @@ DROP FUNCTION folded(text);
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0002_suppressed_at_rcpt"),
-        ("delivery", "0006_what_comes_back"),
+        ("delivery", "0020_let_a_mail_ask_for_tls"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

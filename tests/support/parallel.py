@@ -1,0 +1,23 @@
+"""How tests are spread over parallel processes: a file of tests stays in one, and so do all that need the whole service."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from xdist.scheduler.loadscope import LoadScopeScheduling
+
+# They share one running service, measure times, and Playwright keeps the thread it was started in.
+_TOGETHER = ("tests/acceptance/", "tests/browser/")
+
+
+class ByFile(LoadScopeScheduling):
+    """Quick files first, in the order of collection; what needs the whole service comes last and alone."""
+
+    def __init__(self, config: pytest.Config, log: Any = None) -> None:
+        config.option.loadscopereorder = False
+        super().__init__(config, log)
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.split("::", 1)[0]
+        return "the whole service" if path.startswith(_TOGETHER) else path
