@@ -5,7 +5,15 @@ from __future__ import annotations
 import structlog
 from celery import shared_task
 
-from delivery import domains, jobs, partitions, strikes, suppressions
+from delivery import (
+    domains,
+    jobs,
+    partitions,
+    reply_rules,
+    strikes,
+    suppression_imports,
+    suppressions,
+)
 from delivery.acceptance import once
 from delivery.statistics import counting
 
@@ -47,11 +55,18 @@ def judge_strikes() -> None:
 @shared_task(name="delivery.forget_suppressions", ignore_result=True)
 def forget_suppressions() -> None:
     """What cannot be restored or counted any more, and mail that came back long ago."""
-    from delivery.reports import incoming
+    from delivery.reports import aggregates, incoming, owed
 
-    forgotten = suppressions.forget_old() + strikes.forget_old() + incoming.forget_old()
+    forgotten = suppressions.forget_old() + strikes.forget_old() + incoming.forget_old() + aggregates.forget_old()
+    forgotten += reply_rules.forget_old() + suppression_imports.forget_old() + owed.forget_old()
     if forgotten:
         log.info("suppressions_forgotten", count=forgotten)
+
+
+@shared_task(name="delivery.import_suppressions", ignore_result=True)
+def import_suppressions() -> None:
+    """Take up the lists that were handed in."""
+    suppression_imports.run_waiting()
 
 
 @shared_task(name="delivery.forget_idempotency_keys", ignore_result=True)
@@ -70,6 +85,14 @@ def read_reports() -> None:
 
     if incoming.read_waiting():
         strikes.judge_due()
+
+
+@shared_task(name="delivery.reports.write", ignore_result=True)
+def write_reports() -> None:
+    """Write the reports we owe to reverse-paths. Engines do so too, a few at a time; each is written once."""
+    from delivery.reports import owed
+
+    owed.write_waiting()
 
 
 @shared_task(name="delivery.count_events", ignore_result=True)

@@ -18,6 +18,8 @@ SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": min(MINUTE, float(settings.DOMAIN_RECHECK_SECONDS)),
     },
     "what came back is read": {"task": "delivery.reports.read", "schedule": 15.0, "options": {"expires": 15}},
+    "lists are taken up": {"task": "delivery.import_suppressions", "schedule": 15.0, "options": {"expires": 15}},
+    "reports we owe are written": {"task": "delivery.reports.write", "schedule": 15.0, "options": {"expires": 15}},
     "strikes are judged": {"task": "delivery.judge_strikes", "schedule": MINUTE},
     "old suppressions are forgotten": {"task": "delivery.forget_suppressions", "schedule": HOUR},
     "events are counted": {"task": "delivery.count_events", "schedule": 10.0, "options": {"expires": 10}},

@@ -8,9 +8,11 @@ from relayweb.api import urls as api
 from relayweb.console import (
     changes,
     credentials,
+    dmarc,
     domains,
     errors,
     filters,
+    imports,
     jobs,
     message,
     messages,
@@ -19,9 +21,12 @@ from relayweb.console import (
     signin,
     start,
     statistics,
+    suppressions,
     tenants,
+    unsubscribes,
+    unsubscribing,
 )
-from relayweb.console.admin import health
+from relayweb.console.admin import health, rules
 
 tenant_pages: list[URLPattern | URLResolver] = [
     path("", statistics.overview, name="overview"),
@@ -67,11 +72,40 @@ tenant_pages: list[URLPattern | URLResolver] = [
     path("domains/<str:name>/zone/", domains.zone_file, name="domain-zone"),
     path("domains/<str:name>/switch/", domains.switch, name="domain-switch"),
     path("domains/<str:name>/remove/", domains.remove, name="domain-remove"),
+    path("suppressions/", suppressions.suppression_list, name="suppressions"),
+    path("suppressions/add/", suppressions.add, name="suppression-add"),
+    path("suppressions/export/", suppressions.export, name="suppression-export"),
+    path("suppressions/import/", imports.begin, name="suppression-import-new"),
+    path("suppressions/import/<uuid:import_id>/", imports.page, name="suppression-import"),
+    path("suppressions/import/<uuid:import_id>/live/", imports.live, name="suppression-import-live"),
+    path("suppressions/import/<uuid:import_id>/confirm/", imports.confirm, name="suppression-import-confirm"),
+    path("suppressions/import/<uuid:import_id>/discard/", imports.discard, name="suppression-import-discard"),
+    path("suppressions/import/<uuid:import_id>/undo/", imports.undo, name="suppression-import-undo"),
+    path("suppressions/import/<uuid:import_id>/bad-rows/", imports.bad_rows, name="suppression-import-bad"),
+    path("suppressions/<uuid:suppression_id>/", suppressions.page, name="suppression"),
+    path("suppressions/<uuid:suppression_id>/remove/", suppressions.remove, name="suppression-remove"),
+    path("suppressions/<uuid:suppression_id>/restore/", suppressions.restore, name="suppression-restore"),
+    path("unsubscribes/", unsubscribes.unsubscribe_list, name="unsubscribes"),
+    path("unsubscribes/export/", unsubscribes.export, name="unsubscribes-export"),
+    path("dmarc/", dmarc.domain_list, name="dmarc"),
+    path("dmarc/<str:name>/", dmarc.domain_page, name="dmarc-domain"),
 ]
 
 operator_pages: list[URLPattern | URLResolver] = [
     path("", health.health_page, name="operator-health"),
     path("live/", health.live, name="operator-health-live"),
+    path("rules/", rules.rule_list, name="operator-rules"),
+    path("rules/add/", rules.add, name="operator-rule-add"),
+    path("rules/try/", rules.try_reply, name="operator-rule-try"),
+    path("rules/built-in/", rules.built_in, name="operator-rules-built-in"),
+    path("rules/<slug:name>/", rules.edit, name="operator-rule"),
+    path("rules/<slug:name>/switch/", rules.switch, name="operator-rule-switch"),
+    path("rules/<slug:name>/move/", rules.move, name="operator-rule-move"),
+    path("rules/<slug:name>/remove/", rules.remove, name="operator-rule-remove"),
+    path("rules/<slug:name>/restore/", rules.restore, name="operator-rule-restore"),
+    path("unclassified/", rules.unclassified, name="operator-unclassified"),
+    path("unclassified/<int:group_id>/ignore/", rules.ignore, name="operator-unclassified-ignore"),
+    path("unclassified/<int:group_id>/heed/", rules.heed, name="operator-unclassified-heed"),
 ]
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -79,6 +113,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("accounts/login/", signin.sign_in, name="sign-in"),
     path("accounts/logout/", signin.sign_out, name="sign-out"),
     path("welcome/<str:token>/", signin.welcome, name="welcome"),
+    path(unsubscribing.ROUTE, unsubscribing.page, name="unsubscribe"),
     path("me/language/", preferences.choose_language, name="language"),
     path("me/theme/", preferences.choose_theme, name="theme"),
     path("me/clock/", preferences.choose_clock, name="clock"),

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 from django.views.decorators.cache import never_cache
@@ -25,7 +25,7 @@ from accounts.models import Membership, Role, Tenant, TenantState, User
 
 UTC_COOKIE = "relay_clock"
 
-View = Callable[..., HttpResponse]
+View = Callable[..., HttpResponseBase]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def tenant_page(role: Role = Role.ANALYST) -> Callable[[View], View]:
     def wrap(view: View) -> View:
         @never_cache
         @wraps(view)
-        def within(request: HttpRequest, slug: str, **kwargs: Any) -> HttpResponse:
+        def within(request: HttpRequest, slug: str, **kwargs: Any) -> HttpResponseBase:
             membership = _membership_at_once(request, slug)
             if not request.user.is_authenticated:
                 return _signed_out(request)
@@ -77,7 +77,7 @@ def operator_page(view: View) -> View:
 
     @never_cache
     @wraps(view)
-    def within(request: HttpRequest, **kwargs: Any) -> HttpResponse:
+    def within(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
         if not request.user.is_authenticated:
             return _signed_out(request)
         if not request.user.is_operator:
@@ -93,7 +93,7 @@ def person_page(view: View) -> View:
 
     @never_cache
     @wraps(view)
-    def within(request: HttpRequest, **kwargs: Any) -> HttpResponse:
+    def within(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
         if not request.user.is_authenticated:
             return _signed_out(request)
         return view(request, **kwargs)

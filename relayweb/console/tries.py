@@ -24,7 +24,7 @@ PER_ACCOUNT = 100
 
 def may_try(account: str, peer: str) -> int:
     """Counts a try; 0 if it may go on, else the seconds to wait."""
-    network = _network_of(peer)
+    network = network_of(peer)
     limits = (
         (f"{account.lower()} {network}", PER_ACCOUNT_AND_NETWORK),
         (network, PER_NETWORK),
@@ -43,7 +43,7 @@ def forget(account: str, peer: str) -> None:
     window = int(time.time()) // WINDOW_SECONDS
     for cache in (caches["default"], caches["process"]):
         try:
-            cache.delete(_key(f"{window} {account.lower()} {_network_of(peer)}"))
+            cache.delete(_key(f"{window} {account.lower()} {network_of(peer)}"))
         except (redis.RedisError, OSError):
             continue
 
@@ -68,7 +68,7 @@ def _key(subject: str) -> str:
     return "sign-in:" + hashlib.sha256(subject.encode()).hexdigest()[:32]
 
 
-def _network_of(peer: str) -> str:
+def network_of(peer: str) -> str:
     """An IPv4 address; of IPv6 the /64, which one customer has to himself."""
     try:
         address = ipaddress.ip_address(peer)

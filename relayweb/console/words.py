@@ -23,7 +23,15 @@ from delivery.core.classification import Action, ReplyClass, Scope
 from delivery.core.reply import Origin, Phase
 from delivery.core.states import EventKind, RecipientState
 from delivery.domain_checks import Finding, Level
-from delivery.models import DomainState, JobKind, JobState
+from delivery.models import (
+    DomainState,
+    ImportState,
+    JobKind,
+    JobState,
+    SuppressionKind,
+    SuppressionReason,
+    SuppressionScope,
+)
 
 Text = str | Promise
 
@@ -608,6 +616,10 @@ REJECTIONS: dict[str, RejectionWords] = {
     "mail_loop": RejectionWords(
         _("The mail has passed too many servers."), _("Look for two forwarding rules that point at each other.")
     ),
+    "own_loop": RejectionWords(
+        _("The mail has been to the same recipient through here before."),
+        _("Look for a forwarding rule that sends it back. To send it again, take out its Received fields."),
+    ),
     "too_many_recipients": RejectionWords(
         _("Too many recipients in one mail."),
         _("Nothing to do in most cases: mail servers send the rest in a second mail."),
@@ -812,6 +824,47 @@ CREDENTIAL_MARKS: dict[str, Mark] = {
     "waiting": Mark(_("Waiting for approval"), "", tone="wait", icon="clock"),
     "expired": Mark(_("Past its end"), "", tone="late", icon="hourglass-off"),
     "revoked": Mark(_("Revoked"), "", tone="quiet", icon="circle-minus"),
+}
+
+# ---------------------------------------------------------------- suppressions
+
+SUPPRESSION_REASONS: dict[SuppressionReason, Mark] = {
+    SuppressionReason.BOUNCE: Mark(_("Bounced before"), _("Mail to it failed for good."), tone="fail", icon="circle-x"),
+    SuppressionReason.COMPLAINT: Mark(
+        _("Spam complaint"), _("The recipient reported a mail as spam."), tone="note", icon="flag"
+    ),
+    SuppressionReason.UNSUBSCRIBE: Mark(
+        _("Unsubscribed"), _("The recipient asked to stop."), tone="quiet", icon="mail-off"
+    ),
+    SuppressionReason.MANUAL: Mark(_("By hand"), _("Somebody put it on the list."), tone="wait", icon="user"),
+    SuppressionReason.IMPORT: Mark(
+        _("From a list"), _("It came with an imported list."), tone="wait", icon="list-check"
+    ),
+}
+SUPPRESSION_SCOPES: dict[SuppressionScope, Text] = {
+    SuppressionScope.TENANT: _("All streams"),
+    SuppressionScope.STREAM: _("One stream"),
+    SuppressionScope.OPERATOR: _("Everybody"),
+}
+SUPPRESSION_KINDS: dict[SuppressionKind, Text] = {
+    SuppressionKind.ADDRESS: _("Address"),
+    SuppressionKind.DOMAIN: _("Domain"),
+    SuppressionKind.PATTERN: _("Pattern"),
+}
+IMPORT_STATES: dict[ImportState, Mark] = {
+    ImportState.PREVIEW: Mark(_("To be confirmed"), "", tone="quiet", icon="circle-dashed"),
+    ImportState.WAITING: Mark(_("Waiting"), "", tone="wait", icon="clock"),
+    ImportState.RUNNING: Mark(_("Being read"), "", tone="wait", icon="refresh"),
+    ImportState.DONE: Mark(_("Done"), "", tone="ok", icon="circle-check"),
+    ImportState.FAILED: Mark(_("Stopped"), "", tone="fail", icon="circle-x"),
+    ImportState.UNDONE: Mark(_("Taken back"), "", tone="quiet", icon="arrow-back-up"),
+}
+# How a recipient unsubscribed; a word that is not here is shown as it is.
+UNSUBSCRIBED_HOW: dict[str, Text] = {
+    "mail": _("by mail"),
+    "one_click": _("with one click"),
+    "one-click": _("with one click"),
+    "page": _("on the page"),
 }
 
 # ---------------------------------------------------------------- filling in

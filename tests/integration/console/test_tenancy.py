@@ -13,10 +13,20 @@ from accounts.audit import Actor
 from accounts.credentials import issue_credential
 from accounts.identifiers import uuid7
 from accounts.models import Credential, Tenant
-from delivery import jobs, saved_filters
+from delivery import jobs, saved_filters, suppression_imports, suppressions
 from delivery.domains import add_domain
 from delivery.log_filters import LogFilter
-from delivery.models import Job, JobKind, Message, SavedFilter, SendingDomain
+from delivery.models import (
+    Job,
+    JobKind,
+    Message,
+    SavedFilter,
+    SendingDomain,
+    Suppression,
+    SuppressionImport,
+    SuppressionReason,
+)
+from delivery.suppressions import Cause, Owner, read_target
 from relayweb import urls
 from tests.support.journeys import EXAMPLES, Cast, write_message
 
@@ -51,6 +61,16 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "domains": (),
     "domain-add": (),
     "domain-restore": ("domain_id",),
+    "suppressions": (),
+    "suppression-add": (),
+    "suppression-export": (),
+    "suppression-import-new": (),
+    **{f"suppression-import{part}": ("import_id",) for part in ("", "-live", "-confirm", "-discard", "-undo", "-bad")},
+    **{f"suppression{part}": ("suppression_id",) for part in ("", "-remove", "-restore")},
+    "unsubscribes": (),
+    "unsubscribes-export": (),
+    "dmarc": (),
+    "dmarc-domain": ("name",),
     **{f"domain{part}": ("name",) for part in ("", "-live", "-check", "-hand-on", "-zone", "-switch", "-remove")},
 }
 
@@ -77,12 +97,15 @@ def acmes(cast: Cast) -> Message:
     actor = Actor.person(cast.alice)
     jobs.ask_for(cast.acme, JobKind.EXPORT, LogFilter(), query="subject=confidential", actor=actor, file_format="csv")
     saved_filters.save(cast.acme, name="confidential", query="subject=confidential", owner=None, actor=actor)
+    owner, actor = Owner(cast.acme), Actor.system("test")
+    suppressions.add(owner, read_target("confidential@far.example"), Cause(SuppressionReason.MANUAL), actor=actor)
+    suppression_imports.hand_in(owner, b"confidential@far.example", file_name="confidential.csv", actor=actor)
     return write_message(cast.acme, *EXAMPLES[:3], subject="confidential")
 
 
 def _path(route: str, slug: str, key: UUID, *, name: str = "confidential.example") -> str:
-    values = {"name": name, "kind": "export", "verb": "retry"}
-    values |= dict.fromkeys(("message_id", "domain_id", "credential_id", "job_id", "filter_id"), key)
+    needs = ("message_id", "domain_id", "credential_id", "job_id", "filter_id", "suppression_id", "import_id")
+    values = {"name": name, "kind": "export", "verb": "retry", **dict.fromkeys(needs, key)}
     return reverse(route, kwargs={"slug": slug, **{name: values[name] for name in ROUTES[route]}})
 
 
@@ -136,6 +159,10 @@ def _key_of(route: str, cast: Cast) -> UUID:
         return Job.objects.of(cast.acme).get().id
     if "filter_id" in ROUTES[route]:
         return SavedFilter.objects.of(cast.acme).get().id
+    if "suppression_id" in ROUTES[route]:
+        return Suppression.objects.of(cast.acme).get().id
+    if "import_id" in ROUTES[route]:
+        return SuppressionImport.objects.of(cast.acme).get().id
     return Message.objects.of(cast.acme).get().id
 
 

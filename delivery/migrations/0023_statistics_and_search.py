@@ -65,7 +65,7 @@ DROP FUNCTION folded(text);
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0002_suppressed_at_rcpt"),
-        ("delivery", "0020_let_a_mail_ask_for_tls"),
+        ("delivery", "0022_tell_what_became_of_it"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
