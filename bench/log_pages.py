@@ -8,8 +8,8 @@ seven days, and each filter of it, common and rare values alike. Every page is a
 
 - p95_ms     95th percentile of a page's time, by size and filter
 - ratio      p95 with the largest size ÷ p95 with the smallest, by filter; `worst_ratio` over all of them
-- queries    the most queries that a page issued
-- counted    events made into counters a second
+- most_queries    the most queries that a page issued
+- counted_per_s   events made into counters a second, where every quarter of an hour holds few of them
 
 With --database only that database is measured, which must hold a generated history.
 """
