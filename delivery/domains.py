@@ -169,9 +169,15 @@ def update_domain(
     signs: bool | None = None,
     covers_subdomains: bool | None = None,
     keeps_reverse_path: bool | None = None,
+    adds_unsubscribe: bool | None = None,
 ) -> SendingDomain:
     """What is None stays as it is."""
-    wanted = {"signs": signs, "covers_subdomains": covers_subdomains, "keeps_reverse_path": keeps_reverse_path}
+    wanted = {
+        "signs": signs,
+        "covers_subdomains": covers_subdomains,
+        "keeps_reverse_path": keeps_reverse_path,
+        "adds_unsubscribe": adds_unsubscribe,
+    }
     changes = {name: value for name, value in wanted.items() if value is not None and value != getattr(domain, name)}
     if changes:
         with transaction.atomic():
@@ -569,16 +575,29 @@ def _next_check(domain: SendingDomain, proof: Proof, now: datetime) -> datetime 
 
 
 def ensure_own_domains(*, actor: Actor) -> list[SendingDomain]:
-    """The domains the service writes from belong to the system tenant, on the operator's word. Safe to repeat."""
+    """The domains the service writes from belong to the system tenant, on the operator's word. Safe to repeat.
+
+    The one that signs for feedback loops has to be proved like any other, unless the service writes from it too: a
+    signature whose key nobody can find would tell receivers that something is wrong.
+    """
     system = Tenant.objects.get(is_system=True)
     own = []
-    for name in own_domain_names():
+    written_from = own_domain_names()
+    for name in dict.fromkeys([*written_from, *filter(None, [_comparable(settings.FEEDBACK_DOMAIN)])]):
         domain = SendingDomain.objects.of(system).filter(name=name).exclude(state=DomainState.REMOVED).first()
         try:
-            own.append(domain or add_domain(system, name, actor=actor, assume_verified=True))
+            own.append(domain or add_domain(system, name, actor=actor, assume_verified=name in written_from))
         except Refused as refusal:
             LOG.warning("the service cannot write as %s: %s", name, refusal.sentence)
     return own
+
+
+def feedback_domain() -> SendingDomain | None:
+    """The domain of the operator's second signature; None where none is set, or nobody has added it yet."""
+    if not settings.FEEDBACK_DOMAIN:
+        return None
+    own = SendingDomain.objects.filter(tenant__is_system=True, name=_comparable(settings.FEEDBACK_DOMAIN))
+    return own.exclude(state=DomainState.REMOVED).first()
 
 
 def own_domain_names() -> list[str]:

@@ -16,12 +16,15 @@ from uuid import UUID
 import msgspec
 import psycopg
 import structlog
+from django.conf import settings
 from psycopg.types.json import Jsonb
 
 from accounts.identifiers import uuid7
 from delivery import suppression_list
+from delivery.core.notices import Notice
 from delivery.core.outcome import Outcome
 from delivery.core.states import EventKind, RecipientState
+from delivery.models.owed import OwedAction
 from delivery.queue.claim import ClaimedEntry
 
 log = structlog.get_logger(__name__)
@@ -59,7 +62,7 @@ class Settled:
     """An attempt's outcome.
 
     ``lane_id`` moves a deferred entry, for example to the lane pinned to its source. ``is_lost``: the owner died with it,
-    so what it was lost before still counts.
+    so what it was lost before still counts. ``is_told_onwards``: the host took over telling of success (RFC 3461 §5.2.1).
     """
 
     entry: ClaimedEntry
@@ -69,6 +72,7 @@ class Settled:
     outcome: Outcome
     lane_id: int | None = None
     is_lost: bool = False
+    is_told_onwards: bool = False
 
     @property
     def delay(self) -> timedelta:
@@ -118,7 +122,8 @@ async def _run(connection: Connection, sql: str, rows: list[dict[str, Any]]) -> 
     message_ids = [row["message_id"] for row in rows]
     # Keys of a message and its recipients share their first 48 bits: bounds let the planner skip the other days.
     bounds = {"lowest": _first_of_millisecond(min(message_ids)), "highest": _last_of_millisecond(max(message_ids))}
-    cursor = await connection.execute(sql, {"rows": Jsonb(rows, dumps=msgspec.json.encode), **bounds})
+    parameters = {"rows": Jsonb(rows, dumps=msgspec.json.encode), "told_late_s": settings.DSN_DELAY_SECONDS, **bounds}
+    cursor = await connection.execute(sql, parameters)
     return {row[0] for row in await cursor.fetchall()}
 
 
@@ -172,11 +177,17 @@ WITH kept AS (
 ), done AS (
     DELETE FROM delivery_queue_entry AS entry USING kept
     WHERE entry.recipient_id = kept.recipient_id AND entry.path_id = kept.path_id AND entry.fence = kept.fence
-    RETURNING entry.recipient_id, entry.message_id, entry.tenant_id, entry.attempts, kept.reason, kept.event_id
+    RETURNING entry.recipient_id, entry.message_id, entry.tenant_id, entry.attempts, entry.notices, kept.reason,
+        kept.event_id
 ), told AS (
     INSERT INTO delivery_event (message_id, id, recipient_id, tenant_id, kind, occurred_at, data)
     SELECT message_id, event_id, recipient_id, tenant_id, '{EventKind.SUPPRESSED}', now(), jsonb_build_object('reason', reason)
     FROM done
+), owed AS (
+    INSERT INTO delivery_owed_dsn (tenant_id, message_id, recipient_id, action, happened_at, due_at)
+    SELECT tenant_id, message_id, recipient_id, '{OwedAction.FAILED.value}', now(), now()
+    FROM done WHERE done.notices & {Notice.FAILURE:d} > 0
+    ON CONFLICT (recipient_id, action) DO NOTHING
 )
 UPDATE delivery_recipient AS recipient
 SET state = '{RecipientState.SUPPRESSED}', state_since = now(), reason = done.reason, attempts = done.attempts - 1,
@@ -210,6 +221,7 @@ def _row(settled: Settled) -> dict[str, Any]:
         "delay_s": settled.delay.total_seconds(),
         "number": entry.attempts,
         "is_lost": settled.is_lost,
+        "is_told_onwards": settled.is_told_onwards,
         "state": outcome.state,
         "event_id": uuid7(),
         "event": _EVENT_OF_STATE[outcome.state],
@@ -250,21 +262,26 @@ _ROWS = """
 WITH settled AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset(%(rows)s) AS row (
         recipient_id uuid, message_id uuid, tenant_id uuid, path_id bigint, fence bigint, lane_id bigint, delay_s float8,
-        number smallint, is_lost boolean, state varchar, event_id uuid, event varchar, is_ambiguous boolean, attempt_id uuid,
-        started_at timestamptz, ended_at timestamptz, source_id uuid, source_address inet, worker varchar, host varchar,
+        number smallint, is_lost boolean, is_told_onwards boolean, state varchar, event_id uuid, event varchar,
+        is_ambiguous boolean, attempt_id uuid, started_at timestamptz, ended_at timestamptz, source_id uuid,
+        source_address inet, worker varchar, host varchar,
         host_address inet, port integer, phase varchar, origin varchar, reply_code smallint, reply_enhanced varchar,
         reply_text text, reply_line text, reply_class varchar, action varchar, scope varchar, rule varchar, cause varchar,
         tls_version varchar, tls_cipher varchar, transcript text)
 )"""
 
-_DELETE_ENTRIES = """
+# What is owed to the reverse-path stands in the entry from acceptance on (delivery.core.notices), so that noting it costs
+# other mail nothing, and it is noted exactly when the state it tells of is reached.
+_DELETE_ENTRIES = f"""
 done AS (
     DELETE FROM delivery_queue_entry AS entry USING settled
     WHERE entry.recipient_id = settled.recipient_id AND entry.path_id = settled.path_id AND entry.fence = settled.fence
-    RETURNING entry.recipient_id, NULL::timestamptz AS next_attempt_at
+    RETURNING entry.recipient_id, NULL::timestamptz AS next_attempt_at, CASE settled.state
+        WHEN '{RecipientState.DELIVERED}' THEN entry.notices & {Notice.SUCCESS:d} > 0 AND NOT settled.is_told_onwards
+        ELSE entry.notices & {Notice.FAILURE:d} > 0 END AS is_owed
 )"""
 
-_POSTPONE_ENTRIES = """
+_POSTPONE_ENTRIES = f"""
 done AS (
     UPDATE delivery_queue_entry AS entry
     SET path_id = NULL, fence = NULL, claimed_at = NULL, attempt_id = NULL, dot_sent_at = NULL, dot_host = NULL,
@@ -272,7 +289,8 @@ done AS (
         next_attempt_at = now() + make_interval(secs => settled.delay_s)
     FROM settled
     WHERE entry.recipient_id = settled.recipient_id AND entry.path_id = settled.path_id AND entry.fence = settled.fence
-    RETURNING entry.recipient_id, entry.next_attempt_at
+    RETURNING entry.recipient_id, entry.next_attempt_at, entry.notices & {Notice.DELAY:d} > 0
+        AND %(told_late_s)s > 0 AND now() - entry.accepted_at >= make_interval(secs => %(told_late_s)s) AS is_owed
 )"""
 
 _HISTORY = """
@@ -299,6 +317,12 @@ attempted AS (
         now() + CASE WHEN reply_class = 'bad_domain' THEN interval '1 h' ELSE interval '0' END, '', ''
     FROM settled JOIN done USING (recipient_id)
     WHERE state = 'bounced' AND action IN ('fail_and_suppress', 'fail_and_count')
+), owed AS (
+    INSERT INTO delivery_owed_dsn (tenant_id, message_id, recipient_id, action, happened_at, due_at)
+    SELECT tenant_id, message_id, recipient_id,
+        CASE state WHEN 'delivered' THEN 'relayed' WHEN 'deferred' THEN 'delayed' ELSE 'failed' END, now(), now()
+    FROM settled JOIN done USING (recipient_id) WHERE done.is_owed
+    ON CONFLICT (recipient_id, action) DO NOTHING
 )
 UPDATE delivery_recipient AS recipient
 SET state = settled.state, state_since = now(), reason = '', attempts = settled.number,

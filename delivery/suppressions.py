@@ -13,11 +13,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -36,7 +36,7 @@ MOST_PATTERNS = 100
 MOST_IMPORTED = 100_000
 MOST_ERRORS_TOLD = 100
 _PAGE = 2_000
-_BATCH = 1_000
+_BATCH = 5_000
 _FEWEST_LITERALS = 4
 _PATTERN = re.compile(r"[!-~\u0080-\U0010ffff]{1,320}")
 
@@ -185,62 +185,100 @@ def set_refusing(tenant: Tenant, refuses: bool, *, actor: Actor) -> None:
 
 
 def _ensure_room_for_pattern(owner: Owner, target: Target) -> None:
-    patterns = Suppression.objects.filter(owner_id=owner.id, kind=SuppressionKind.PATTERN, removed_at=None)
-    if patterns.exclude(value=target.value).count() >= MOST_PATTERNS:
-        raise Refused(
-            _("There are %(count)d patterns already; use domains or addresses.") % {"count": MOST_PATTERNS},
-            reason="too_many_patterns",
-        )
+    if _patterns_of(owner).exclude(value=target.value).count() >= MOST_PATTERNS:
+        raise _too_many_patterns()
 
 
-# What stands is replaced when it is not in force any more, or would end before the new one does.
-_PUT = """
-INSERT INTO delivery_suppression (id, scope, owner_id, tenant_id, stream_id, kind, value, like_pattern, reason, reply_class,
-    detail, message_id, recipient_id, hits, created_at, created_by, expires_at, removed_by, removed_reason)
+def _patterns_of(owner: Owner) -> QuerySet[Suppression]:
+    return Suppression.objects.filter(owner_id=owner.id, kind=SuppressionKind.PATTERN, removed_at=None)
+
+
+def _too_many_patterns() -> Refused:
+    return Refused(
+        _("There are %(count)d patterns already; use domains or addresses.") % {"count": MOST_PATTERNS},
+        reason="too_many_patterns",
+    )
+
+
+# Many rows stand in a table of their own for the length of the transaction, and go there by COPY; a few are handed over as
+# arrays, since a table made for each of them would fill PostgreSQL's catalogue.
+_FEW = 100
+_COLUMNS_PUT = "id, kind, value, like_pattern, reason, reply_class, detail, message_id, recipient_id, expires_at"
+_STAGE = """
+CREATE TEMPORARY TABLE IF NOT EXISTS relay_suppression_put (
+    id uuid, kind text, value text, like_pattern text, reason text, reply_class text, detail text, message_id uuid,
+    recipient_id uuid, expires_at timestamptz
+) ON COMMIT DROP
+"""
+_ARRAYS = f"""unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::uuid[], %s::uuid[],
+                       %s::timestamptz[]) AS new ({_COLUMNS_PUT})"""
+
+
+def _put_from(source: str) -> str:
+    """What stands is replaced when it is not in force any more, or would end before the new one does.
+
+    Taking an import back leaves alone what was in force before it.
+    """
+    return f"""
+INSERT INTO delivery_suppression AS standing (id, scope, owner_id, tenant_id, stream_id, kind, value, like_pattern, reason,
+    reply_class, detail, message_id, recipient_id, hits, created_at, created_by, expires_at, removed_by, removed_reason,
+    import_id)
 SELECT id, %s, %s, %s, %s, kind, value, like_pattern, reason, reply_class, detail, message_id, recipient_id, 0, now(), %s,
-    expires_at, '', ''
-FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::uuid[], %s::uuid[],
-            %s::timestamptz[])
-     AS new (id, kind, value, like_pattern, reason, reply_class, detail, message_id, recipient_id, expires_at)
-ORDER BY value
+    expires_at, '', '', %s
+FROM {source} ORDER BY value
 ON CONFLICT (value, kind, owner_id) DO UPDATE
 SET reason = EXCLUDED.reason, reply_class = EXCLUDED.reply_class, detail = EXCLUDED.detail,
     message_id = EXCLUDED.message_id, recipient_id = EXCLUDED.recipient_id, created_at = EXCLUDED.created_at,
     created_by = EXCLUDED.created_by, expires_at = EXCLUDED.expires_at, removed_at = NULL, removed_by = '',
-    removed_reason = ''
-WHERE delivery_suppression.removed_at IS NOT NULL OR delivery_suppression.expires_at < now()
-   OR (delivery_suppression.expires_at IS NOT NULL
-       AND (EXCLUDED.expires_at IS NULL OR EXCLUDED.expires_at > delivery_suppression.expires_at))
-RETURNING id
+    removed_reason = '',
+    import_id = CASE WHEN standing.removed_at IS NULL AND (standing.expires_at IS NULL OR standing.expires_at > now())
+                     THEN NULL ELSE EXCLUDED.import_id END
+WHERE standing.removed_at IS NOT NULL OR standing.expires_at < now()
+   OR (standing.expires_at IS NOT NULL AND (EXCLUDED.expires_at IS NULL OR EXCLUDED.expires_at > standing.expires_at))
 """
 
 
-def _put(owner: Owner, rows: Iterable[tuple[Target, Cause]], *, by: str) -> int:
-    """How many were new or changed. A target stands at most once among ``rows``."""
-    rows = list(rows)
-    tenant_id = owner.tenant.pk if owner.tenant is not None else None
+_PUT_FEW, _PUT_MANY = _put_from(_ARRAYS), _put_from("relay_suppression_put")
+
+
+def _put(owner: Owner, rows: Iterable[tuple[Target, Cause]], *, by: str, import_id: UUID | None = None) -> int:
+    """How many were new or changed. A target stands at most once among ``rows``. Inside a transaction."""
+    values = [_put_row(target, cause) for target, cause in rows]
+    common: list[Any] = [
+        owner.scope.value,
+        owner.id,
+        owner.tenant.pk if owner.tenant is not None else None,
+        owner.stream.pk if owner.stream is not None else None,
+        by[:254],
+        import_id,
+    ]
     with connection.cursor() as cursor:
-        cursor.execute(
-            _PUT,
-            [
-                owner.scope.value,
-                owner.id,
-                tenant_id,
-                owner.stream.pk if owner.stream is not None else None,
-                by[:254],
-                [uuid7() for _row in rows],
-                [target.kind.value for target, _cause in rows],
-                [target.value for target, _cause in rows],
-                [target.like_pattern for target, _cause in rows],
-                [cause.reason.value for _target, cause in rows],
-                [cause.reply_class for _target, cause in rows],
-                [_plain(cause.detail) for _target, cause in rows],
-                [cause.message_id for _target, cause in rows],
-                [cause.recipient_id for _target, cause in rows],
-                [cause.expires_at for _target, cause in rows],
-            ],
-        )
-        return len(cursor.fetchall())
+        if len(values) <= _FEW:
+            cursor.execute(_PUT_FEW, [*common, *(list(column) for column in zip(*values, strict=True))])
+            return int(cursor.rowcount)
+        cursor.execute(_STAGE)
+        with cursor.copy(f"COPY relay_suppression_put ({_COLUMNS_PUT}) FROM STDIN") as copy:
+            for row in values:
+                copy.write_row(row)
+        cursor.execute(_PUT_MANY, common)
+        changed = int(cursor.rowcount)
+        cursor.execute("TRUNCATE relay_suppression_put")
+        return changed
+
+
+def _put_row(target: Target, cause: Cause) -> tuple[Any, ...]:
+    return (
+        uuid7(),
+        target.kind.value,
+        target.value,
+        target.like_pattern,
+        cause.reason.value,
+        cause.reply_class,
+        _plain(cause.detail),
+        cause.message_id,
+        cause.recipient_id,
+        cause.expires_at,
+    )
 
 
 def _plain(text: str) -> str:
@@ -259,27 +297,139 @@ def find(owner: Owner, text: str) -> Suppression:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class ListFilter:
+    """What of a list is wanted. ``query`` is a part of what is sought; ``stream`` is a stream's name."""
+
+    query: str = ""
+    scope: str = ""
+    reason: str = ""
+    reply_class: str = ""
+    stream: str = ""
+    kind: str = ""
+    which: str = "active"  # or expiring (within 30 days), expired, removed
+
+    def narrowed(self, rows: QuerySet[Suppression]) -> QuerySet[Suppression]:
+        now = timezone.now()
+        match self.which:
+            case "removed":
+                rows = rows.filter(removed_at__isnull=False)
+            case "expired":
+                rows = rows.filter(removed_at=None, expires_at__lte=now)
+            case "expiring":
+                rows = rows.filter(removed_at=None, expires_at__gt=now, expires_at__lte=now + EXPIRES_SOON)
+            case _:
+                rows = rows.filter(removed_at=None).filter(Q(expires_at=None) | Q(expires_at__gt=now))
+        exact = {
+            "scope": self.scope,
+            "reason": self.reason,
+            "reply_class": self.reply_class,
+            "stream__name": self.stream,
+            "kind": self.kind,
+        }
+        rows = rows.filter(**{name: value for name, value in exact.items() if value})
+        return rows.filter(value__contains=key_of(self.query.strip())) if self.query.strip() else rows
+
+
+EXPIRES_SOON = timedelta(days=30)
+
+
+def _all_of(tenant: Tenant | None) -> QuerySet[Suppression]:
+    rows = (
+        Suppression.objects.filter(scope=SuppressionScope.OPERATOR)
+        if tenant is None
+        else Suppression.objects.of(tenant)
+    )
+    return rows.select_related("stream", "tenant")
+
+
+def find_by_id(tenant: Tenant, key: UUID) -> Suppression:
+    """Also one that is removed. Raises NotFound."""
+    found = _all_of(tenant).filter(pk=key).first()
+    if found is None:
+        raise NotFound(_("There is no such suppression."), field="id")
+    return found
+
+
+def exact_matches(tenant: Tenant, text: str) -> list[Suppression]:
+    """What keeps mail to this very address, domain or pattern back: itself first, then its domain, then patterns."""
+    try:
+        target = read_target(text)
+    except Refused:
+        return []
+    active = ListFilter().narrowed(_all_of(tenant))
+    found = list(active.filter(kind=target.kind, value=target.value)[:MOST_PATTERNS])
+    if target.kind == SuppressionKind.ADDRESS:
+        found += active.filter(kind=SuppressionKind.DOMAIN, value=target.value.rpartition("@")[2])[:MOST_PATTERNS]
+        patterns = active.filter(kind=SuppressionKind.PATTERN)[: 10 * MOST_PATTERNS]
+        found += [row for row in patterns if _fits(row.value, target.value)]
+    return found
+
+
+def _fits(pattern: str, address: str) -> bool:
+    """As LIKE does it: each part between asterisks in its turn."""
+    first, *rest = pattern.split("*")
+    if not address.startswith(first):
+        return False
+    position = len(first)
+    for part in rest[:-1]:
+        found = address.find(part, position)
+        if found < 0:
+            return False
+        position = found + len(part)
+    last = rest[-1] if rest else ""
+    return address.endswith(last) and len(address) - len(last) >= position
+
+
+@dataclass(frozen=True, slots=True)
+class ListPage:
+    """One page, newest first; ``newer`` and ``older`` are keys for ``after`` and ``before``, None where nothing more is."""
+
+    rows: tuple[Suppression, ...]
+    newer: UUID | None
+    older: UUID | None
+
+
+def page_of(
+    tenant: Tenant,
+    wanted: ListFilter,
+    *,
+    before: UUID | None = None,
+    after: UUID | None = None,
+    size: int = 50,
+) -> ListPage:
+    rows = wanted.narrowed(_all_of(tenant))
+    if after is not None:
+        found = list(rows.filter(id__gt=after).order_by("id")[: size + 1])
+        is_more, found = len(found) > size, found[:size][::-1]
+        return ListPage(tuple(found), found[0].id if is_more else None, found[-1].id if found else None)
+    found = list((rows if before is None else rows.filter(id__lt=before)).order_by("-id")[: size + 1])
+    is_more, found = len(found) > size, found[:size]
+    return ListPage(
+        tuple(found), found[0].id if found and before is not None else None, found[-1].id if is_more else None
+    )
+
+
+def count_up_to(tenant: Tenant, wanted: ListFilter, *, most: int = 10_000) -> int:
+    """How many there are; ``most`` + 1 stands for more than that."""
+    return wanted.narrowed(_all_of(tenant)).order_by()[: most + 1].count()
+
+
 def rows_of(
     tenant: Tenant | None, *, query: str = "", scope: str = "", reason: str = "", removed: bool = False
 ) -> Iterator[Suppression]:
     """A tenant's suppressions with those of its streams (None: the operator's), newest first, however many.
 
-    ``query`` is an address, of which the exact one, its domain and patterns come, or a part of what is sought.
+    ``query`` is a part of what is sought.
     """
-    rows = (
-        Suppression.objects.filter(scope=SuppressionScope.OPERATOR)
-        if tenant is None
-        else Suppression.objects.of(tenant)
-    ).select_related("stream", "tenant")
-    rows = rows.filter(removed_at__isnull=not removed)
-    if not removed:
-        rows = rows.filter(Q(expires_at=None) | Q(expires_at__gt=timezone.now()))
-    if scope:
-        rows = rows.filter(scope=scope)
-    if reason:
-        rows = rows.filter(reason=reason)
-    if query:
-        rows = rows.filter(value__contains=key_of(query.strip()))
+    return all_rows(
+        tenant, ListFilter(query=query, scope=scope, reason=reason, which="removed" if removed else "active")
+    )
+
+
+def all_rows(tenant: Tenant | None, wanted: ListFilter) -> Iterator[Suppression]:
+    """However many, newest first."""
+    rows = wanted.narrowed(_all_of(tenant))
     before: UUID | None = None
     while True:
         page = list((rows if before is None else rows.filter(id__lt=before)).order_by("-id")[:_PAGE])
@@ -289,74 +439,135 @@ def rows_of(
         before = page[-1].id
 
 
+def matching(tenant: Tenant, *, address: str, domain: str) -> list[Suppression]:
+    """All that keep this tenant's mail from an address now: its own, its streams' and the operator's; the nearest first."""
+    rows = Suppression.objects.raw(
+        """SELECT * FROM (
+               SELECT * FROM delivery_suppression WHERE value = %s AND kind = 'address'
+               UNION ALL SELECT * FROM delivery_suppression WHERE value = %s AND kind = 'domain'
+               UNION ALL SELECT * FROM delivery_suppression WHERE kind = 'pattern' AND %s LIKE like_pattern
+           ) AS found
+           WHERE (tenant_id = %s OR owner_id = %s) AND removed_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+           ORDER BY kind, id LIMIT 100""",
+        [key_of(address), domain, key_of(address), tenant.pk, OPERATOR],
+    ).prefetch_related("stream")
+    return list(rows)
+
+
 # ---------------------------------------------------------------- CSV
 
 COLUMNS = ("address", "kind", "scope", "stream", "reason", "class", "created_at", "expires_at", "hits", "detail")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_MARKED = tuple(f"'{character}" for character in (*_FORMULA, "'"))
 
 
-def export_csv(tenant: Tenant | None, **filters: Any) -> Iterator[str]:
-    """Lines of CSV with a header; a spreadsheet takes no cell for a formula."""
-    yield _csv_line(COLUMNS)
-    for row in rows_of(tenant, **filters):
-        yield _csv_line(
-            (
-                row.value,
-                row.kind,
-                row.scope,
-                row.stream.name if row.stream else "",
-                row.reason,
-                row.reply_class,
-                row.created_at.astimezone(UTC).isoformat(timespec="seconds"),
-                row.expires_at.astimezone(UTC).isoformat(timespec="seconds") if row.expires_at else "",
-                str(row.hits),
-                row.detail,
-            )
-        )
+def export_csv(tenant: Tenant | None, wanted: ListFilter | None = None) -> Iterator[str]:
+    """Lines of CSV with a header, newest first, however many; a spreadsheet takes no cell for a formula."""
+    yield csv_line(COLUMNS)
+    for row in _plain_rows(tenant, wanted or ListFilter()):
+        yield csv_line(_cells(row))
 
 
-def _csv_line(cells: Iterable[str]) -> str:
+class _PlainRow(NamedTuple):
+    id: UUID
+    value: str
+    kind: str
+    scope: str
+    stream: str | None
+    reason: str
+    reply_class: str
+    created_at: datetime
+    expires_at: datetime | None
+    hits: int
+    detail: str
+
+
+def _plain_rows(tenant: Tenant | None, wanted: ListFilter) -> Iterator[_PlainRow]:
+    """Without the objects around them, which cost most of the time where there are a hundred thousand."""
+    names = tuple("stream__name" if name == "stream" else name for name in _PlainRow._fields)
+    rows = wanted.narrowed(_all_of(tenant).select_related(None)).order_by("-id")
+    before: UUID | None = None
+    while True:
+        page = list((rows if before is None else rows.filter(id__lt=before)).values_list(*names)[:_PAGE])
+        yield from map(_PlainRow._make, page)
+        if len(page) < _PAGE:
+            return
+        before = page[-1][0]
+
+
+def _cells(row: _PlainRow) -> tuple[str, ...]:
+    return (
+        row.value,
+        row.kind,
+        row.scope,
+        row.stream or "",
+        row.reason,
+        row.reply_class,
+        row.created_at.astimezone(UTC).isoformat(timespec="seconds"),
+        row.expires_at.astimezone(UTC).isoformat(timespec="seconds") if row.expires_at else "",
+        str(row.hits),
+        row.detail,
+    )
+
+
+def csv_line(cells: Iterable[str]) -> str:
+    """A spreadsheet takes none of the cells for a formula."""
     line = io.StringIO()
     csv.writer(line).writerow([f"'{cell}" if cell.startswith((*_FORMULA, "'")) else cell for cell in cells])
     return line.getvalue()
 
 
-def _cell(text: str | None) -> str:
+def _cell(text: str) -> str:
     """A cell as it was meant: without the mark that keeps spreadsheets from calculating."""
-    text = (text or "").strip()
-    is_marked = text.startswith("'") and text[1:].startswith((*_FORMULA, "'"))
-    return text[1:] if is_marked else text
+    text = text.strip()
+    return text[1:] if text.startswith(_MARKED) else text
 
 
 @dataclass(slots=True)
 class Imported:
-    """``errors`` are line numbers with a sentence each, the first ``MOST_ERRORS_TOLD`` of them."""
+    """``errors`` are line numbers with a sentence each, the first ``most_errors`` of them."""
 
     read: int = 0
     changed: int = 0
     refused: int = 0
     errors: list[tuple[int, str]] = field(default_factory=list)
+    most_errors: int = MOST_ERRORS_TOLD
 
     def refuse(self, line: int, sentence: str) -> None:
         self.refused += 1
-        if len(self.errors) < MOST_ERRORS_TOLD:
+        if len(self.errors) < self.most_errors:
             self.errors.append((line, sentence))
 
 
 def import_csv(
-    owner: Owner, lines: Iterable[str], *, actor: Actor, progress: Callable[[Imported], None] = lambda _so_far: None
+    owner: Owner,
+    lines: Iterable[str],
+    *,
+    actor: Actor,
+    progress: Callable[[Imported], None] = lambda _so_far: None,
+    import_id: UUID | None = None,
+    most_errors: int = MOST_ERRORS_TOLD,
 ) -> Imported:
     """Take up a list: one address, domain or pattern a line, or columns with a header as ``export_csv`` writes.
 
     Of the columns ``address`` (or ``email``), ``expires_at`` and ``detail`` are read. Raises Refused beyond 100,000 lines;
     what was written before stays.
     """
-    done = Imported()
+    done = Imported(most_errors=most_errors)
+    room = _RoomForPatterns(owner)
     batch: dict[Target, Cause] = {}
-    for number, target_text, expires, detail in _read_csv(lines):
+
+    def write() -> None:
+        if batch:
+            with transaction.atomic():
+                done.changed += _put(owner, batch.items(), by=actor.name, import_id=import_id)
+            batch.clear()
+        progress(done)
+
+    for number, target_text, expires, detail in read_csv(lines):
         if done.read >= MOST_IMPORTED:
-            _write_batch(owner, batch, done, actor)
-            _record_import(owner, done, actor)
+            write()
+            _record_import(owner, done, actor, import_id)
             raise Refused(
                 _("A list has at most %(count)d lines; the rest was not read.") % {"count": MOST_IMPORTED},
                 reason="list_too_long",
@@ -364,48 +575,67 @@ def import_csv(
         done.read += 1
         try:
             target = read_target(target_text)
-            if target.kind == SuppressionKind.PATTERN:
-                _ensure_room_for_pattern(owner, target)
             until = _moment(expires)
+            room.ensure(target)
         except Refused as refusal:
             done.refuse(number, refusal.sentence)
             continue
         batch[target] = Cause(SuppressionReason.IMPORT, detail=detail, expires_at=until)
-        if len(batch) >= _BATCH or target.kind == SuppressionKind.PATTERN:
-            _write_batch(owner, batch, done, actor)
-            progress(done)
-    _write_batch(owner, batch, done, actor)
-    _record_import(owner, done, actor)
-    progress(done)
+        if len(batch) >= _BATCH:
+            write()
+    write()
+    _record_import(owner, done, actor, import_id)
     return done
 
 
-def _write_batch(owner: Owner, batch: dict[Target, Cause], done: Imported, actor: Actor) -> None:
-    if batch:
-        done.changed += _put(owner, batch.items(), by=actor.name)
-        batch.clear()
+class _RoomForPatterns:
+    """Counts the patterns of an owner while a list brings more."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._values: set[str] | None = None
+
+    def ensure(self, target: Target) -> None:
+        """Raises Refused."""
+        if target.kind != SuppressionKind.PATTERN:
+            return
+        if self._values is None:
+            self._values = set(_patterns_of(self._owner).values_list("value", flat=True))
+        self._values.add(target.value)
+        if len(self._values) > MOST_PATTERNS:
+            self._values.discard(target.value)
+            raise _too_many_patterns()
 
 
-def _read_csv(lines: Iterable[str]) -> Iterator[tuple[int, str, str, str]]:
+def read_csv(lines: Iterable[str]) -> Iterator[tuple[int, str, str, str]]:
+    """Line number, target, expiry and detail of each row that is not empty. Raises Refused for what is no CSV."""
     reader = csv.reader(line.removeprefix("\ufeff").replace("\0", "") for line in lines)
     names: list[str] | None = None
+    targets: list[int] = []
+    expires: int | None = None
+    detail: int | None = None
     try:
         for cells in reader:
-            if not any(cell.strip() for cell in cells):
+            if not any(cells) or not any(cell.strip() for cell in cells):
                 continue
-            lowered = [cell.strip().lower() for cell in cells]
             if names is None:
+                lowered = [cell.strip().lower() for cell in cells]
                 is_header = any(name in lowered for name in ("address", "email", "value"))
                 names = lowered if is_header else ["address"]
+                targets = [names.index(name) for name in ("address", "email", "value") if name in names]
+                expires, detail = (names.index(name) if name in names else None for name in ("expires_at", "detail"))
                 if is_header:
                     continue
-            row = dict(zip(names, cells, strict=False))
-            target = next((row[name] for name in ("address", "email", "value") if row.get(name)), "")
-            yield reader.line_num, _cell(target), _cell(row.get("expires_at")), _cell(row.get("detail"))
+            target = next((cells[place] for place in targets if place < len(cells) and cells[place]), "")
+            yield reader.line_num, _cell(target), _cell(_at(cells, expires)), _cell(_at(cells, detail))
     except csv.Error as error:
         raise Refused(
             _("Line %(line)d is no CSV: %(error)s.") % {"line": reader.line_num, "error": error}, reason="no_csv"
         ) from None
+
+
+def _at(cells: list[str], place: int | None) -> str:
+    return cells[place] if place is not None and place < len(cells) else ""
 
 
 def _moment(text: str) -> datetime | None:
@@ -442,12 +672,12 @@ def _shown(row: Suppression) -> dict[str, Any]:
     }
 
 
-def _record_import(owner: Owner, done: Imported, actor: Actor) -> None:
+def _record_import(owner: Owner, done: Imported, actor: Actor, import_id: UUID | None) -> None:
     audit.record(
         actor,
         "suppression.import",
         tenant=owner.tenant,
-        object_id=owner.id,
+        object_id=import_id or owner.id,
         object_name=str(owner.stream or owner.tenant or "operator"),
         after={"read": done.read, "changed": done.changed, "refused": done.refused},
     )

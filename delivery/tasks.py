@@ -5,8 +5,20 @@ from __future__ import annotations
 import structlog
 from celery import shared_task
 
-from delivery import closing, domains, partitions, retention, strikes, suppressions, track_record
+from delivery import (
+    closing,
+    domains,
+    jobs,
+    partitions,
+    reply_rules,
+    retention,
+    strikes,
+    suppression_imports,
+    suppressions,
+    track_record,
+)
 from delivery.acceptance import once
+from delivery.statistics import counting
 
 log = structlog.get_logger(__name__)
 
@@ -46,11 +58,18 @@ def judge_strikes() -> None:
 @shared_task(name="delivery.forget_suppressions", ignore_result=True)
 def forget_suppressions() -> None:
     """What cannot be restored or counted any more, and mail that came back long ago."""
-    from delivery.reports import incoming
+    from delivery.reports import aggregates, incoming, owed
 
-    forgotten = suppressions.forget_old() + strikes.forget_old() + incoming.forget_old()
+    forgotten = suppressions.forget_old() + strikes.forget_old() + incoming.forget_old() + aggregates.forget_old()
+    forgotten += reply_rules.forget_old() + suppression_imports.forget_old() + owed.forget_old()
     if forgotten:
         log.info("suppressions_forgotten", count=forgotten)
+
+
+@shared_task(name="delivery.import_suppressions", ignore_result=True)
+def import_suppressions() -> None:
+    """Take up the lists that were handed in."""
+    suppression_imports.run_waiting()
 
 
 @shared_task(name="delivery.forget_idempotency_keys", ignore_result=True)
@@ -101,3 +120,39 @@ def drop_old_content() -> None:
     dropped = retention.drop_old()
     if dropped:
         log.info("content_dropped", partitions=len(dropped))
+
+
+@shared_task(name="delivery.reports.write", ignore_result=True)
+def write_reports() -> None:
+    """Write the reports we owe to reverse-paths. Engines do so too, a few at a time; each is written once."""
+    from delivery.reports import owed
+
+    owed.write_waiting()
+
+
+@shared_task(name="delivery.count_events", ignore_result=True)
+def count_events() -> None:
+    """What has happened becomes figures."""
+    counting.count_waiting()
+
+
+@shared_task(name="delivery.forget_statistics", ignore_result=True)
+def forget_statistics() -> None:
+    """Counters that no page asks for any more."""
+    forgotten = counting.forget_old()
+    if forgotten:
+        log.info("statistics_forgotten", count=forgotten)
+
+
+@shared_task(name="delivery.work_on_jobs", ignore_result=True)
+def work_on_jobs() -> None:
+    """Exports, and changes to all that a filter finds."""
+    jobs.work()
+
+
+@shared_task(name="delivery.forget_jobs", ignore_result=True)
+def forget_jobs() -> None:
+    """Exported files past their time."""
+    forgotten = jobs.forget_old()
+    if forgotten:
+        log.info("jobs_forgotten", count=forgotten)

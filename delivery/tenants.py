@@ -42,8 +42,11 @@ def open_tenant(
     return tenant, owner
 
 
-def principal_of(tenant: Tenant) -> Principal:
-    """The tenant itself, without a credential: what it may hand over is limited by its own limits alone."""
+def principal_of(tenant: Tenant, *, as_mail_server: bool = False) -> Principal:
+    """The tenant itself, without a credential: what it may hand over is limited by its own limits alone.
+
+    ``as_mail_server``: it may hand over reports, which have the null reverse-path.
+    """
     limits = quotas.limits_of(tenant)
     return Principal(
         tenant_id=tenant.id,
@@ -52,7 +55,7 @@ def principal_of(tenant: Tenant) -> Principal:
         tenant_is_system=tenant.is_system,
         credential_id=None,
         credential_kind="",
-        credential_use=CredentialUse.APPLICATION.value,
+        credential_use=(CredentialUse.MAIL_SERVER if as_mail_server else CredentialUse.APPLICATION).value,
         is_test=False,
         stream_id=Stream.objects.of(tenant).values_list("id", flat=True).get(is_default=True),
         pool_id=None,

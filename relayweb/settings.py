@@ -88,6 +88,8 @@ PLATFORM_DKIM_DOMAIN = env.text(
 ONBOARDING_DOMAIN = env.text(
     "ONBOARDING_DOMAIN", "onboarding.relay.test" if DEVELOPMENT else f"onboarding.{HOSTNAME}"
 ).lower()
+# The operator's second signature, for feedback loops; empty: off.
+FEEDBACK_DOMAIN = env.text("FEEDBACK_DOMAIN", "").lower()
 MAIL_FROM = env.text("MAIL_FROM", f"relayweb <no-reply@{'system.relay.test' if DEVELOPMENT else HOSTNAME}>")
 EMAIL_BACKEND = "relayweb.mail_backend.EmailBackend"
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = MAIL_FROM
@@ -137,6 +139,7 @@ GATE_DRAIN_SECONDS = env.seconds("GATE_DRAIN_SECONDS", 20)
 SMTP_TIMEOUTS = env.text("SMTP_TIMEOUTS", "connect=30,banner=300,command=300,data=120,dot=600")
 RETRY_SCHEDULE = env.text("RETRY_SCHEDULE", "")
 QUEUE_LIFETIME_SECONDS = env.integer("QUEUE_LIFETIME_SECONDS", 0)  # 0: each stream's own
+DSN_DELAY_SECONDS = env.integer("DSN_DELAY_SECONDS", 14_400, minimum=0)  # 0: delays are never told
 LEASE_SECONDS = env.seconds("LEASE_SECONDS", 15, minimum=1)
 SWEEP_SECONDS = env.seconds("SWEEP_SECONDS", 2)
 DOMAIN_RECHECK_SECONDS = env.integer("DOMAIN_RECHECK_SECONDS", 86_400, minimum=1)
@@ -276,7 +279,14 @@ SECURE_HSTS_SECONDS = 0 if DEVELOPMENT or not _is_https else 31_536_000
 SECURE_HSTS_INCLUDE_SUBDOMAINS = False  # the operator's other hosts are not ours to decide about
 X_FRAME_OPTIONS = "DENY"
 # Redirecting to https is the proxy's work; the other two belong to a whole domain, which may have other hosts.
-SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W008", "security.W021"]
+# urls.W002: SendGrid's clients write //v3 where their base ends in a slash.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W008", "security.W021", "urls.W002"]
+FILE_UPLOAD_HANDLERS = [
+    "relayweb.uploads.Bounded",
+    "django.core.files.uploadhandler.MemoryFileUploadHandler",
+    "django.core.files.uploadhandler.TemporaryFileUploadHandler",
+]
+
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'none'"],

@@ -55,6 +55,7 @@ class SmtpProtocol(SMTP):
     """One session. ``is_implicit_tls``: the peer begins with a TLS handshake (RFC 8314 §3.3)."""
 
     offers_auth: ClassVar[bool] = False
+    honours_dsn: ClassVar[bool] = True  # what a client asks for by RFC 3461 is done
 
     reader: LineReader
     transport: asyncio.Transport
@@ -402,8 +403,9 @@ class SmtpProtocol(SMTP):
             "8BITMIME",
             "SMTPUTF8",
             "ENHANCEDSTATUSCODES",
-            "DSN",
         ]
+        if self.honours_dsn:
+            extensions.append("DSN")
         if self.boundary.tls_context is not None and self.tls is None:
             extensions.append("STARTTLS")
         if self.offers_auth and self.tls is not None:

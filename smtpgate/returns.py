@@ -30,6 +30,8 @@ _BARE_POSTMASTER = re.compile(rb"(?i)(TO:<postmaster)(>(?: .*)?)\Z")
 
 class ReturnsSession(SmtpProtocol):
     offers_auth: ClassVar[bool] = False
+    # Nothing that comes here is ever reported on.
+    honours_dsn: ClassVar[bool] = False
 
     def __init__(self, boundary: Boundary, *, returns: Returns, is_implicit_tls: bool = False) -> None:
         super().__init__(boundary, is_implicit_tls=is_implicit_tls)

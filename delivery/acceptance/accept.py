@@ -26,7 +26,8 @@ from delivery.acceptance.store import MessageStore, NewMessage, NewRecipient
 from delivery.acceptance.submission import Once, Submission
 from delivery.core import replies, trace
 from delivery.core.content import ContentError, author_of, check_lines, display_text, read_header_section
-from delivery.core.envelope import MailCommand, RcptCommand
+from delivery.core.envelope import Envelope, MailCommand, RcptCommand
+from delivery.core.notices import is_automatic, notices_of
 from delivery.core.replies import Rejection
 
 # Reading or compressing this much takes about a millisecond; more is done off the event loop.
@@ -169,7 +170,7 @@ async def complete(draft: Draft, *, store: MessageStore) -> NewMessage:
         expires_at=max(send_at or now, now) + lifetime,
         pool_id=principal.pool_id or store.default_pool_id,
         envelope=envelope,
-        recipients=tuple(NewRecipient.of(recipient, message_id=message_id) for recipient in envelope.recipients),
+        recipients=_recipients(draft, envelope, message_id=message_id),
         author=draft.author.mailbox.address,
         author_domain=draft.author.mailbox.domain,
         subject=display_text(draft.section.first_value("subject") or b""),
@@ -179,6 +180,23 @@ async def complete(draft: Draft, *, store: MessageStore) -> NewMessage:
         peer=submission.peer,
         controls=submission.controls,
         stream_lifetime=stream_lifetime,
+    )
+
+
+def _recipients(draft: Draft, envelope: Envelope, *, message_id: UUID) -> tuple[NewRecipient, ...]:
+    is_silent = is_automatic(draft.section)
+    return tuple(
+        NewRecipient.of(
+            recipient,
+            message_id=message_id,
+            notices=notices_of(
+                reverse_path=envelope.reverse_path,
+                notify=recipient.notify,
+                keeps_reverse_path=draft.keeps_reverse_path,
+                is_automatic=is_silent,
+            ),
+        )
+        for recipient in envelope.recipients
     )
 
 

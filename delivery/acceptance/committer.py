@@ -30,8 +30,10 @@ from delivery.acceptance import doorbell, once, quota
 from delivery.acceptance.message import NewMessage, NewRecipient
 from delivery.core import replies
 from delivery.core.mailbox import NULL_REVERSE_PATH
+from delivery.core.notices import Notice
 from delivery.core.replies import Rejection
 from delivery.core.states import EventKind, RecipientState
+from delivery.models.owed import OwedAction
 from delivery.queue import wake
 from delivery.queue.enqueue import Place, Placement, Sender, mark_due
 from delivery.suppression_list import Asked, Match
@@ -228,6 +230,7 @@ class Committer:
                 await _copy_entries(cursor, queued, fates)
                 await mark_due(connection, (place.lane_id for place in places.values()))
                 await cursor.execute(wake.RING, [wake.LANES])
+                await _copy_owed(cursor, queued, fates)
             await quota.charge(cursor, ((message.principal, len(message.recipients)) for message in messages))
             self._may_be_committed = True
 
@@ -434,6 +437,7 @@ _ENTRY = {
     "next_attempt_at": "timestamptz",
     "attempts": "int2",
     "losses": "int2",
+    "notices": "int2",
 }
 
 
@@ -455,6 +459,7 @@ async def _copy_entries(cursor: psycopg.AsyncCursor[Any], messages: list[NewMess
             due_at if message.controls.send_at is None else max(message.controls.send_at, due_at),
             0,
             0,
+            int(recipient.notices),
         )
 
     rows = (
@@ -464,3 +469,25 @@ async def _copy_entries(cursor: psycopg.AsyncCursor[Any], messages: list[NewMess
         if fates.end_of(message, recipient) is None
     )
     await _copy(cursor, "delivery_queue_entry", _ENTRY, rows)
+
+
+_OWED = {
+    "tenant_id": "uuid",
+    "message_id": "uuid",
+    "recipient_id": "uuid",
+    "action": "varchar",
+    "happened_at": "timestamptz",
+    "due_at": "timestamptz",
+}
+
+
+async def _copy_owed(cursor: psycopg.AsyncCursor[Any], messages: list[NewMessage], fates: _Fates) -> None:
+    """Who was told 250 for a mail that is kept back from somebody is told of it, where he asked for failures."""
+    rows = [
+        (message.principal.tenant_id, message.id, recipient.id, OwedAction.FAILED.value, *[message.accepted_at] * 2)
+        for message in messages
+        for recipient in message.recipients
+        if recipient.notices & Notice.FAILURE and fates.end_of(message, recipient) is not None
+    ]
+    if rows:
+        await _copy(cursor, "delivery_owed_dsn", _OWED, rows)

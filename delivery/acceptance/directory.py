@@ -34,6 +34,7 @@ class KnownDomain:
     tenant_id: UUID
     state: str
     covers_subdomains: bool
+    keeps_reverse_path: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class Directory:
     async def _claims(self, name: str) -> list[KnownDomain]:
         labels = name.split(".")
         names = [".".join(labels[start:]) for start in range(len(labels) - 1)]
-        sql = """SELECT id, name, tenant_id, state, covers_subdomains FROM delivery_sendingdomain
+        sql = """SELECT id, name, tenant_id, state, covers_subdomains, keeps_reverse_path FROM delivery_sendingdomain
                  WHERE name = ANY(%s) AND state IN ('verified', 'lapsed')
                  ORDER BY length(name) DESC, state = 'verified' DESC"""
         async with (

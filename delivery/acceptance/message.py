@@ -10,6 +10,7 @@ from accounts.authentication import Principal
 from accounts.identifiers import uuid7_at
 from delivery.acceptance.submission import NO_CONTROLS, Controls, Peer
 from delivery.core.envelope import Envelope, EnvelopeRecipient
+from delivery.core.notices import Notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +20,17 @@ class NewRecipient:
     domain: str
     notify: list[str] | None
     orcpt: str
+    notices: Notice = Notice.NONE
 
     @classmethod
-    def of(cls, recipient: EnvelopeRecipient, *, message_id: UUID) -> NewRecipient:
+    def of(cls, recipient: EnvelopeRecipient, *, message_id: UUID, notices: Notice = Notice.NONE) -> NewRecipient:
         return cls(
             id=uuid7_at(message_id),
             address=recipient.mailbox.address,
             domain=recipient.mailbox.domain,
             notify=None if recipient.notify is None else sorted(recipient.notify),
             orcpt=recipient.orcpt or "",
+            notices=notices,
         )
 
 

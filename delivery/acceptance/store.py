@@ -7,6 +7,7 @@ whoever takes mail then answers 4yz. The store finds its way back by itself.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -100,6 +101,19 @@ class MessageStore:
 
     async def stream_named(self, tenant_id: UUID, name: str) -> KnownStream | None:
         return await self.directory.stream_named(tenant_id, name)
+
+    async def went_to(self, tenant_id: UUID, *, message_ids: Sequence[UUID], addresses: Sequence[str]) -> bool:
+        """Whether any of these messages of the tenant's had any of these recipients."""
+        sql = """SELECT EXISTS (SELECT 1 FROM delivery_recipient
+                                WHERE message_id = ANY(%s) AND tenant_id = %s AND address = ANY(%s)
+                                  AND id BETWEEN %s AND %s)"""
+        # Recipients have the time of their message in their keys: only those days are looked at.
+        first = UUID(int=min(message_ids).int >> 80 << 80)
+        last = UUID(int=max(message_ids).int | (1 << 80) - 1)
+        arguments = [list(message_ids), tenant_id, list(addresses), first, last]
+        async with self.pool.connection() as connection:
+            row = await (await connection.execute(sql, arguments)).fetchone()
+        return bool(row and row[0])
 
     async def pool_named(self, tenant_id: UUID, name: str, *, instead_of: UUID | None) -> UUID | None:
         return await self.directory.pool_named(tenant_id, name, instead_of=instead_of)

@@ -198,7 +198,7 @@ def classify_reported(
     line = normalise_text(text)
     for rule in _report_candidates(group, phase, evidence):
         if rule.fits(Origin.PEER, code, enhanced or None, line):
-            return _softened(rule.classification) if 400 <= code < 500 else rule.classification
+            return softened(rule.classification) if 400 <= code < 500 else rule.classification
     return None
 
 
@@ -217,7 +217,7 @@ def _classify(
 ) -> Classification:
     for rule in _candidates(provider_group, phase):
         if rule.fits(origin, code, enhanced, text):
-            return _softened(rule.classification) if 400 <= code < 500 else rule.classification
+            return softened(rule.classification) if 400 <= code < 500 else rule.classification
     return UNCLASSIFIED
 
 
@@ -236,7 +236,8 @@ def _report_candidates(provider_group: str, phase: Phase | None, evidence: Evide
     return tuple(rule for rule in rules if rule.evidence is evidence and not rule.groups)
 
 
-def _softened(classification: Classification) -> Classification:
+def softened(classification: Classification) -> Classification:
+    """What a transient reply makes of it: it never fails a recipient."""
     if not classification.action.is_failing:
         return classification
     return Classification(classification.reply_class, Action.RETRY, classification.scope, classification.rule)
@@ -273,8 +274,8 @@ def _read_rule(row: dict[str, Any]) -> Rule:
             phases=frozenset(_read_phase(phase) for phase in row.get("phases", ()) if phase != REPORT),
             is_for_reports=REPORT in row.get("phases", ()),
             origins=frozenset(Origin(origin) for origin in row.get("origins", ("peer",))),
-            codes=_expand_codes(row["codes"]) if "codes" in row else None,
-            enhanced=_compile_enhanced(row["enhanced"]) if "enhanced" in row else None,
+            codes=expand_codes(row["codes"]) if "codes" in row else None,
+            enhanced=compile_enhanced(row["enhanced"]) if "enhanced" in row else None,
             text=re.compile(row["text"]) if "text" in row else None,
             classification=Classification(
                 ReplyClass(row["class"]), Action(row["action"]), Scope(row["scope"]), row["id"]
@@ -290,13 +291,13 @@ def _read_phase(word: str) -> Phase | None:
     return None if word == UNKNOWN else Phase(word)
 
 
-def _expand_codes(prefixes: Iterable[str]) -> frozenset[int]:
+def expand_codes(prefixes: Iterable[str]) -> frozenset[int]:
     """`55` stands for 550 to 559."""
     starts = tuple(prefixes)
     return frozenset(code for code in range(400, 600) if str(code).startswith(starts))
 
 
-def _compile_enhanced(patterns: Sequence[str]) -> re.Pattern[str]:
+def compile_enhanced(patterns: Sequence[str]) -> re.Pattern[str]:
     """`none` is no status, `x.7.26` is that detail in any class, `5.7.*` any detail, `5.7.606-649` a range of details."""
     return re.compile("|".join(_enhanced_expression(pattern) for pattern in patterns))
 

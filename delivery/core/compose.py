@@ -233,7 +233,7 @@ def _body(mail: Composition) -> bytes:
     inline = [one for one in mail.attachments if one.content_id]
     files = [one for one in mail.attachments if not one.content_id]
     texts = [
-        _text_entity(text, subtype)
+        text_entity(text, subtype)
         for text, subtype in ((mail.text, "plain"), (mail.html, "html"))
         if text is not None
     ]  # fmt: skip
@@ -261,7 +261,7 @@ def _multipart(subtype: str, entities: Sequence[bytes], boundary: str) -> bytes:
     )
 
 
-def _text_entity(text: str, subtype: str) -> bytes:
+def text_entity(text: str, subtype: str) -> bytes:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     try:
         octets = text.encode("utf-8")

@@ -98,6 +98,27 @@ class Envelope:
         return replace(self, recipients=tuple(first_mentions.values()))
 
 
+@dataclass(frozen=True, slots=True)
+class DsnParameters:
+    """What a client asked for by RFC 3461, to be passed on to the next host; the texts begin with a blank or are empty."""
+
+    ret: str = ""
+    envid: str = ""
+    notify: tuple[str, ...] = ()
+    orcpt: str = ""
+
+    @property
+    def of_mail(self) -> str:
+        ret = f" RET={self.ret}" if self.ret else ""
+        return ret + (f" ENVID={encode_xtext(self.envid)}" if self.envid else "")
+
+    @property
+    def of_recipient(self) -> str:
+        notify = f" NOTIFY={','.join(self.notify)}" if self.notify else ""
+        address_type, _, address = self.orcpt.partition(";")
+        return notify + (f" ORCPT={address_type};{encode_xtext(address)}" if address else "")
+
+
 def parse_mail(argument: bytes) -> MailCommand:
     """Parse what follows `MAIL `: `FROM:<a@b> SIZE=10`. Raises `EnvelopeSyntaxError`."""
     path, parameters = _split(argument, b"FROM:", malformed=replies.BAD_REVERSE_PATH)

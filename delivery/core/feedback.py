@@ -1,7 +1,8 @@
 """Feedback reports: what a receiver tells us its user did with our mail (RFC 5965, RFC 6650, and older habits).
 
-Recipients are mostly redacted, so the identity of the mail is our own signed bounce mailbox wherever it stands in the
-report; whose signature holds is for the caller to check (`verp.read_bounce_mailbox`). Never raises.
+Recipients are mostly redacted, so the identity of the mail is our own signed bounce mailbox, or the signed token in its
+header section, wherever either stands in the report; whose signature holds is for the caller to check
+(`verp.read_bounce_mailbox`, `verp.read_feedback_token`). Never raises.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ _ENCLOSED_RECIPIENT_FIELDS = (
 _COMPLAINT_SUBJECT = pattern("complaint_subject")
 # The form of `verp.make_bounce_mailbox`.
 _BOUNCE_MAILBOX = re.compile(rb"(?i)(?<![A-Za-z0-9._-])b-[a-z2-7]{48}@[a-z0-9][a-z0-9.-]{1,252}")
+# The form of `verp.make_feedback_token`.
+_FEEDBACK_TOKEN = re.compile(rb"(?i)(?<![A-Za-z0-9._-])f-[a-z2-7]{48}(?![A-Za-z0-9@._-])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +63,8 @@ def read_feedback(mail: Part) -> Feedback | None:
 
 def find_bounce_mailboxes(content: bytes, mail: Part) -> tuple[Mailbox, ...]:
     """Everything in a report that has the form of our bounce mailboxes, in order; nothing is verified here."""
-    texts = [content[:MAX_OCTETS], *(value for part in mail.walk() for _, value in part.fields if b"b-" in value)]
-    texts += [part.text().encode("utf-8", "replace") for part in mail.walk() if not part.children]
     found: dict[str, Mailbox] = {}
-    for match in (match for text in texts for match in _BOUNCE_MAILBOX.finditer(text)):
+    for match in (match for text in _texts(content, mail, b"b-") for match in _BOUNCE_MAILBOX.finditer(text)):
         try:
             mailbox = parse_mailbox(match[0].decode("ascii").lower().rstrip(".-"))
         except MailboxSyntaxError:
@@ -72,6 +73,22 @@ def find_bounce_mailboxes(content: bytes, mail: Part) -> tuple[Mailbox, ...]:
         if len(found) >= MAX_BOUNCE_MAILBOXES:
             break
     return tuple(found.values())
+
+
+def find_feedback_tokens(content: bytes, mail: Part) -> tuple[str, ...]:
+    """Everything in a report that has the form of our feedback tokens, in order; nothing is verified here."""
+    found: dict[str, None] = {}
+    for match in (match for text in _texts(content, mail, b"f-") for match in _FEEDBACK_TOKEN.finditer(text)):
+        found.setdefault(match[0].decode("ascii").lower())
+        if len(found) >= MAX_BOUNCE_MAILBOXES:
+            break
+    return tuple(found)
+
+
+def _texts(content: bytes, mail: Part, mark: bytes) -> list[bytes]:
+    """The report as it came, its fields unfolded, its parts decoded."""
+    texts = [content[:MAX_OCTETS], *(value for part in mail.walk() for _, value in part.fields if mark in value)]
+    return texts + [part.text().encode("utf-8", "replace") for part in mail.walk() if not part.children]
 
 
 def _feedback_fields(mail: Part, parts: Iterable[Part]) -> list[tuple[str, str]] | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 import idna
 
@@ -89,6 +90,8 @@ def parse_mailbox(text: str) -> Mailbox:
     return Mailbox(_parse_local_part(written_local_part), parse_domain(written_domain))
 
 
+# Lists and mailings name the same few domains again and again.
+@lru_cache(maxsize=4096)
 def parse_domain(text: str) -> str:
     """Read a domain in any case, as U-labels or A-labels, with or without the trailing dot; gives the lower A-label.
 

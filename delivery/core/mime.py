@@ -64,6 +64,10 @@ class Part:
         for child in self.children:
             yield from child.walk()
 
+    def octets(self) -> bytes:
+        """The decoded body, as far as the mail is looked at."""
+        return decode_transfer(self._source[self._start : self._end], self.first("content-transfer-encoding"))
+
     def text(self) -> str:
         """The decoded beginning of the body, with LF line ends."""
         raw = self._source[self._start : min(self._end, self._start + 2 * MAX_TEXT_OCTETS)]

@@ -15,7 +15,8 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from delivery.core.classification import EXPIRED, Action, Classification, ReplyClass, classify
+from delivery.core.classification import EXPIRED, Action, Classification, ReplyClass
+from delivery.core.live_rules import NO_LIVE_RULES, LiveRules
 from delivery.core.reply import Origin, Phase, Reply
 from delivery.core.retry import RetrySchedule
 from delivery.core.states import RecipientState
@@ -56,14 +57,16 @@ def judge(
     now: datetime,
     is_ambiguous: bool = False,
     jitter: float = 0.0,
+    rules: LiveRules = NO_LIVE_RULES,
 ) -> Outcome:
     """What `reply`, the last word of attempt number `attempts` (from 1), means.
 
+    `rules` are those that operators added; they are asked before our own.
     An ambiguous attempt is never retried before the next step of the schedule. `jitter` (-1 to 1) spreads the delays.
     """
     if _is_delivered(reply):
         return Outcome(RecipientState.DELIVERED, reply, None, None)
-    classification = classify(reply, provider_group)
+    classification = rules.classify(reply, provider_group)
     if _is_final(reply, classification, attempts):
         return Outcome(RecipientState.BOUNCED, reply, classification, None)
     deadline = accepted_at + schedule.lifetime

@@ -120,7 +120,7 @@ BARE_LINE_ENDING = OwnReply(554, "5.6.0", "bare CR or LF in the content", "bare_
 # Whoever raises this names the field before the text.
 CONTROL_REFUSED = OwnReply(550, "5.6.0", "a control field cannot be honoured", "control_refused")
 IDEMPOTENCY_KEY_REUSED = OwnReply(
-    550, "5.6.0", "X-Relay-Idempotency-Key: used for another mail within 24 hours", "idempotency_key_reused"
+    550, "5.6.0", "X-Relay-Idempotency-Key: used for another mail within 24 h", "idempotency_key_reused"
 )
 NUL_IN_CONTENT = OwnReply(554, "5.6.0", "NUL in the content", "nul_in_content")
 EIGHT_BIT_HEADER = OwnReply(554, "5.6.7", "non-ASCII address in the header without SMTPUTF8", "smtputf8_required")

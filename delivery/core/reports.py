@@ -17,7 +17,7 @@ from delivery.core import dsn, freetext
 from delivery.core.autoreply import is_auto_reply
 from delivery.core.classification import ReplyClass
 from delivery.core.dialogue import NOTHING, Said, find_said
-from delivery.core.feedback import Feedback, find_bounce_mailboxes, read_feedback
+from delivery.core.feedback import Feedback, find_bounce_mailboxes, find_feedback_tokens, read_feedback
 from delivery.core.json_notices import JsonNotice, read_json_notice
 from delivery.core.mailbox import Mailbox
 from delivery.core.mime import Part, read_mail
@@ -78,11 +78,15 @@ class ReportedRecipient:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`bounce_mailboxes` are candidates for our own identity of the mail, to be verified with `verp`."""
+    """`bounce_mailboxes` and `feedback_tokens` are candidates for our identity of the mail, to be verified with `verp`.
+
+    The tokens are looked for in complaints only.
+    """
 
     kind: Kind
     rows: tuple[ReportedRecipient, ...]
     bounce_mailboxes: tuple[Mailbox, ...] = ()
+    feedback_tokens: tuple[str, ...] = ()
     reporting_host: str = ""
     envelope_id: str = ""
 
@@ -111,7 +115,12 @@ def read_report(
     for read in (_read_feedback, _read_json, _read_status_report, _read_prose_report, _read_auto_reply):
         report = read(mail, provider_of, find_addresses)
         if report is not None:
-            return replace(report, bounce_mailboxes=find_bounce_mailboxes(content, mail))
+            is_complaint = report.kind is Kind.COMPLAINT
+            return replace(
+                report,
+                bounce_mailboxes=find_bounce_mailboxes(content, mail),
+                feedback_tokens=find_feedback_tokens(content, mail) if is_complaint else (),
+            )
     return Report(Kind.OTHER, (ReportedRecipient("", Kind.OTHER),), find_bounce_mailboxes(content, mail))
 
 

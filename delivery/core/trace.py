@@ -15,6 +15,8 @@ from delivery.core.content import HeaderSection
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9.:\[\]_-]+")
 _NOT_IN_A_COMMENT = re.compile(r"[^A-Za-z0-9 ._=/-]+")
 _MAX_NAME_CHARACTERS = 255
+_OWN_ID = re.compile(rb"[ \t]id[ \t]+([0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12})(?=[ \t;(]|$)")
+_MOST_OWN_IDS = 20
 
 
 def received_field(
@@ -49,10 +51,19 @@ def count_received(section: HeaderSection) -> int:
     return len(section.all("received"))
 
 
-def count_received_by(section: HeaderSection, host: str) -> int:
-    """How many of those hops name `host` as the one that received it: a message that returns to us is looping."""
-    by_host = re.compile(rb"(?:^|[ \t])by[ \t]+" + re.escape(host.encode("ascii")) + rb"(?=[ \t;(]|$)", re.IGNORECASE)
-    return sum(1 for field in section.all("received") if by_host.search(field.value))
+def own_message_ids(section: HeaderSection, host: str) -> list[UUID]:
+    """The messages as which `host`, ours, took this mail before, newest first; at most `_MOST_OWN_IDS`."""
+    by_host = _by(host)
+    found: list[UUID] = []
+    for field in section.all("received"):
+        match = _OWN_ID.search(field.value) if by_host.search(field.value) else None
+        if match is not None and len(found) < _MOST_OWN_IDS:
+            found.append(UUID(match[1].decode("ascii")))
+    return found
+
+
+def _by(host: str) -> re.Pattern[bytes]:
+    return re.compile(rb"(?:^|[ \t])by[ \t]+" + re.escape(host.encode("ascii")) + rb"(?=[ \t;(]|$)", re.IGNORECASE)
 
 
 def _name(text: str) -> str:

@@ -15,6 +15,7 @@ from uuid import UUID
 from delivery.core.mailbox import Mailbox
 
 MAILBOX_PREFIX = "u-"
+PATH = "/unsubscribe/{token}/"
 _CONTEXT = b"unsubscribe v1\0"
 _MAC_OCTETS = 12
 _CHARACTERS = 45
@@ -42,6 +43,16 @@ def read_token(token: str, *, keys: Iterable[bytes]) -> UUID | None:
     return (
         recipient_id if any(fits) and base64.b32encode(signed).decode().rstrip("=").lower() == token.lower() else None
     )
+
+
+def url_for(token: str, *, public_url: str) -> str:
+    """The page a reader's browser and mail program go to (RFC 8058)."""
+    return public_url + PATH.format(token=token)
+
+
+def mailbox_for(token: str) -> str:
+    """The local part of the mailbox that takes unsubscribe mails."""
+    return MAILBOX_PREFIX + token
 
 
 def token_of(mailbox: Mailbox) -> str | None:

@@ -10,11 +10,13 @@ from uuid import UUID
 
 import psycopg
 import structlog
+from django.conf import settings
 from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool
 
 from accounts import sealing
 from delivery import schedules, suppression_list
+from delivery.core.mailbox import NULL_REVERSE_PATH
 from delivery.core.retry import RetrySchedule
 from delivery.engine.contents import Wanted
 from delivery.models import DkimKey
@@ -43,8 +45,22 @@ class Assignment:
     tls: str
     bounce_host: str | None
     keeps_reverse_path: bool | None
+    adds_unsubscribe: bool | None
+    sending_domain: str | None
+    stream_name: str
+    stream_kind: str
+    tenant_slug: str
+    dsn_ret: str
+    dsn_envid: str
+    dsn_notify: list[str] | None
+    dsn_orcpt: str
     suppression_id: UUID | None
     suppression_reason: str | None
+
+    @property
+    def has_own_reverse_path(self) -> bool:
+        """It leaves with what the client gave; reports go past us. A report itself has none to replace."""
+        return self.reverse_path == NULL_REVERSE_PATH or bool(self.keeps_reverse_path)
 
     @property
     def content(self) -> Wanted:
@@ -58,11 +74,16 @@ _ASSIGNMENTS = f"""
 SELECT recipient.id AS recipient_id, message.id AS message_id, recipient.address, recipient.domain, message.reverse_path,
        message.needs_smtputf8, message.size_bytes, message.retention_days, message.stream_id, message.domain_id,
        message.tls,
-       domain.bounce_host, domain.keeps_reverse_path,
+       domain.bounce_host, domain.keeps_reverse_path, domain.adds_unsubscribe, domain.name AS sending_domain,
+       coalesce(stream.name, '') AS stream_name, coalesce(stream.kind, '') AS stream_kind,
+       coalesce(tenant.slug, '') AS tenant_slug,
+       message.dsn_ret, message.dsn_envid, recipient.dsn_notify, recipient.dsn_orcpt,
        suppression.id AS suppression_id, suppression.reason AS suppression_reason
 FROM delivery_recipient AS recipient
 JOIN delivery_message AS message ON message.id = recipient.message_id
 LEFT JOIN delivery_sendingdomain AS domain ON domain.id = message.domain_id
+LEFT JOIN delivery_stream AS stream ON stream.id = message.stream_id
+LEFT JOIN accounts_tenant AS tenant ON tenant.id = message.tenant_id
 LEFT JOIN LATERAL {_SUPPRESSED} AS suppression ON true
 WHERE recipient.id = ANY(%(recipients)s) AND recipient.id BETWEEN %(lowest)s AND %(highest)s
   AND message.id BETWEEN %(lowest_message)s AND %(highest_message)s
@@ -85,6 +106,15 @@ async def read(connection: psycopg.AsyncConnection[Any], entries: Sequence[Claim
         return {assignment.recipient_id: assignment async for assignment in cursor}
 
 
+_OPERATOR = UUID(int=0)
+_KEY = """SELECT key.id, key.selector, key.sealed_private_key, domain.name
+          FROM delivery_dkimkey AS key JOIN delivery_sendingdomain AS domain ON domain.id = key.domain_id
+          WHERE domain.signs AND key.state = 'signing'"""
+_KEY_OF_DOMAIN = f"{_KEY} AND domain.id = %s"
+_KEY_OF_OPERATOR = f"""{_KEY} AND domain.name = %s AND domain.state = 'verified'
+                       AND domain.tenant_id = (SELECT id FROM accounts_tenant WHERE is_system)"""
+
+
 class Signers:
     """The signing key of each sending domain, opened once and asked again now and then."""
 
@@ -96,14 +126,34 @@ class Signers:
         """None where the domain does not sign. Raises SealingError when its key cannot be opened."""
         if domain_id is None:
             return None
-        until, key_id, signer = self._known.get(domain_id, (0.0, None, None))
+        until, _key_id, signer = self._known.get(domain_id, (0.0, None, None))
         if until > time.monotonic():
             return signer
-        sql = """SELECT key.id, key.selector, key.sealed_private_key, domain.name
-                 FROM delivery_dkimkey AS key JOIN delivery_sendingdomain AS domain ON domain.id = key.domain_id
-                 WHERE domain.id = %s AND domain.signs AND key.state = 'signing'"""
         async with self._pool.connection() as connection:
-            row = await (await connection.execute(sql, [domain_id])).fetchone()
+            row = await (await connection.execute(_KEY_OF_DOMAIN, [domain_id])).fetchone()
+        return self._remember(domain_id, row)
+
+    async def of_operator(self) -> DkimSigner | None:
+        """The second signature, by which feedback loops know the service; None until the operator has set it up.
+
+        A key that cannot be opened costs the signature and no mail: the author's own is what receivers judge by.
+        """
+        if not settings.FEEDBACK_DOMAIN:
+            return None
+        until, _key_id, signer = self._known.get(_OPERATOR, (0.0, None, None))
+        if until > time.monotonic():
+            return signer
+        async with self._pool.connection() as connection:
+            row = await (await connection.execute(_KEY_OF_OPERATOR, [settings.FEEDBACK_DOMAIN])).fetchone()
+        try:
+            return self._remember(_OPERATOR, row)
+        except (sealing.SealingError, ValueError) as error:
+            log.error("operator_key_unreadable", domain=settings.FEEDBACK_DOMAIN, error=str(error))
+            self._known[_OPERATOR] = (time.monotonic() + _REMEMBERED_S, None, None)
+            return None
+
+    def _remember(self, domain_id: UUID, row: Any) -> DkimSigner | None:
+        _until, key_id, signer = self._known.get(domain_id, (0.0, None, None))
         if row is None:
             key_id, signer = None, None
         elif row[0] != key_id:

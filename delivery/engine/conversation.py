@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 
 import msgspec
@@ -21,6 +21,8 @@ from psycopg_pool import PoolTimeout
 
 from accounts import sealing
 from accounts.identifiers import uuid7
+from delivery.core.classification import UNCLASSIFIED
+from delivery.core.envelope import DsnParameters
 from delivery.core.mailbox import NULL_REVERSE_PATH, Mailbox
 from delivery.core.outcome import Outcome, judge
 from delivery.core.reply import Origin, Phase, Reply, made_up
@@ -29,9 +31,10 @@ from delivery.core.states import RecipientState
 from delivery.core.verp import make_bounce_mailbox
 from delivery.engine.assignments import Assignment
 from delivery.engine.committer import Release
+from delivery.engine.dressing import dress
 from delivery.engine.path import NotNow, OwnedPath
 from delivery.engine.services import Services
-from delivery.models import Route
+from delivery.models import GroupKind, Route
 from delivery.queue.claim import ClaimedEntry, Mark
 from delivery.routing import lookup
 from delivery.settlement import AttemptRecord, Settled
@@ -216,7 +219,9 @@ class Conversation:
         return hops if isinstance(hops, Reply) else _Destination(hops, tls, login)
 
     async def _hand_over(self, destination: _Destination, loaded: LoadedContent) -> tuple[Reply, bool]:
-        signer = await self._services.signers.of(self._assignment.domain_id)
+        dressing = await dress(
+            self._assignment, loaded, self._services, group=self._path.row, reports_until=self._reports_until
+        )
         is_fresh = False
         while True:
             self._session = session = await self._path.connections.acquire(
@@ -229,7 +234,7 @@ class Conversation:
             self._hop = session.hop
             rendering = await render_for(
                 loaded,
-                signer=signer,
+                dressing=dressing,
                 now=datetime.now(tz=UTC),
                 has_8bitmime=session.has_8bitmime,
                 has_smtputf8=session.has_smtputf8,
@@ -247,6 +252,7 @@ class Conversation:
                 content=rendering.chunks,
                 body=rendering.body,
                 smtputf8=rendering.smtputf8,
+                dsn=self._dsn,
                 mark_dot=self._mark_dot,
                 transcript=self._transcript,
             )
@@ -277,7 +283,7 @@ class Conversation:
     def _reverse_path(self) -> str:
         """Signed per recipient, so that a report finds its recipient; the customer's own where he wants it kept."""
         assignment = self._assignment
-        if assignment.reverse_path == NULL_REVERSE_PATH or assignment.keeps_reverse_path:
+        if assignment.has_own_reverse_path:
             return (
                 Mailbox.from_address(assignment.reverse_path).quoted if assignment.reverse_path else NULL_REVERSE_PATH
             )
@@ -285,10 +291,27 @@ class Conversation:
             assignment.recipient_id,
             assignment.bounce_host or settings.BOUNCE_DOMAIN,
             key=self._services.verp_key,
-            # From the acceptance on, so that every attempt has the same reverse-path and greylisting knows us again.
-            expires_on=(self._entry.accepted_at + _BOUNCES_BELIEVED).date(),
+            expires_on=self._reports_until,
         )
         return mailbox.quoted
+
+    @cached_property
+    def _dsn(self) -> DsnParameters | None:
+        """Said to the host where reports go to the client. Ours come to us, and what is owed to him we tell ourselves."""
+        assignment = self._assignment
+        if not assignment.has_own_reverse_path:
+            return None
+        return DsnParameters(
+            ret=assignment.dsn_ret,
+            envid=assignment.dsn_envid,
+            notify=tuple(assignment.dsn_notify or ()),
+            orcpt=assignment.dsn_orcpt,
+        )
+
+    @property
+    def _reports_until(self) -> date:
+        # From the acceptance on, so that every attempt has the same reverse-path and greylisting knows us again.
+        return (self._entry.accepted_at + _BOUNCES_BELIEVED).date()
 
     async def _judged(self, reply: Reply, is_ambiguous: bool) -> tuple[Settled, Outcome]:
         self._is_ending = True
@@ -303,7 +326,9 @@ class Conversation:
             now=ended_at,
             is_ambiguous=is_ambiguous,
             jitter=random.uniform(-1, 1),  # noqa: S311 - spreads load, hides nothing
+            rules=self._services.rules,
         )
+        self._count(reply, outcome)
         settled = Settled(
             entry=self._entry,
             path_id=self._path.row.id,
@@ -311,8 +336,17 @@ class Conversation:
             attempt=self._record(ended_at),
             outcome=outcome,
             lane_id=await self._lane_for(outcome),
+            is_told_onwards=self._dsn is not None and self._session is not None and self._session.has_dsn,
         )
         return settled, outcome
+
+    def _count(self, reply: Reply, outcome: Outcome) -> None:
+        """For the operators, who see which of their rules decide, and what a rule is missing for."""
+        decided, row = outcome.cause or outcome.classification, self._path.row
+        if decided == UNCLASSIFIED:
+            self._services.unmatched.note(reply, row.group_key if row.group_kind == GroupKind.PROVIDER else "")
+        elif decided is not None and self._services.rules.has(decided.rule):
+            self._services.rule_hits.note(decided.rule)
 
     async def _lane_for(self, outcome: Outcome) -> int | None:
         if outcome.state is not RecipientState.DEFERRED or not outcome.stays_on_source:

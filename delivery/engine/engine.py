@@ -49,6 +49,7 @@ _REST_PER_TICK = 6.0
 # A path with nothing to do is kept this long, so that its connections and its lease serve the next mail.
 _KEPT_IDLE_S = 60.0
 _DRAIN_S = 25.0
+_REPORTS_AT_ONCE = 50
 _RECONNECT_S = 0.5
 # When the database comes back all leases may have run out; whoever lives renews his before anybody takes them for dead.
 _GRACE_S = 2.0
@@ -68,6 +69,7 @@ class Engine:
         self._slots: frozenset[str] = frozenset()
         self._doorbell = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._writing: asyncio.Task[None] | None = None
         self._is_draining = False
         self._grace_until = 0.0
 
@@ -253,6 +255,7 @@ class Engine:
                 self._lose(path)
         await self._release_strays(connection)
         await self._services.refresh_rates(connection)
+        await self._services.refresh_rules(connection)
 
     async def _follow_changes(self, connection: Connection, path: OwnedPath, renewed: Renewed) -> None:
         """An operator's changes count at once; what this path has learnt meanwhile is written down first."""
@@ -332,6 +335,9 @@ class Engine:
             await recovery.sweep(connection)
             await sources.look_again(connection, node=self._me.node)
             await self._judge_strikes(connection)
+            await self._services.unmatched.write(connection)
+            await self._services.rule_hits.write(connection)
+            await self._write_reports(connection)
 
     async def _judge_strikes(self, connection: Connection) -> None:
         """Suppressions follow refusals within a sweep, whatever beat and broker do. Nobody's mail waits for it."""
@@ -340,6 +346,15 @@ class Engine:
         row = await (await connection.execute(sql)).fetchone()
         if row is not None and row[0]:
             await asyncio.to_thread(_judge_in_thread)
+
+    async def _write_reports(self, connection: Connection) -> None:
+        """What we owe to reverse-paths, some at a time: housekeeping writes the rest of many. No sweep waits for it."""
+        if self._writing is not None and not self._writing.done():
+            return
+        sql = "SELECT EXISTS (SELECT 1 FROM delivery_owed_dsn WHERE written_at IS NULL AND due_at <= now())"
+        row = await (await connection.execute(sql)).fetchone()
+        if row is not None and row[0]:
+            self._writing = asyncio.create_task(asyncio.to_thread(_write_in_thread), name="engine-reports")
 
     # ---------------------------------------------------------------- stopping
 
@@ -375,6 +390,20 @@ class Engine:
                 await ownership.sign_off(connection, self._me)
                 await connection.execute(wake.RING, [wake.LANES])
         await self._pool.close(timeout=2)
+
+
+def _write_in_thread() -> None:
+    from delivery.reports import owed  # imported where it is needed: most engines never owe a report
+
+    try:
+        owed.write_waiting(most=_REPORTS_AT_ONCE)
+    except DatabaseError as error:
+        log.warning("reports_not_written", error=str(error))
+    except Exception:
+        # The edge of a thread: the next sweep tries again.
+        log.exception("reports_broke")
+    finally:
+        django_connection.close()
 
 
 def _judge_in_thread() -> None:

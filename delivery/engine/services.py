@@ -12,15 +12,17 @@ from django.conf import settings
 from psycopg_pool import AsyncConnectionPool
 
 from accounts import sealing
+from delivery.core.live_rules import NO_LIVE_RULES
 from delivery.core.outcome import Outcome
 from delivery.dns import Resolver, Trust
-from delivery.engine import learning, sources
+from delivery.engine import learning, rules, sources
 from delivery.engine.assignments import Schedules, Signers
 from delivery.engine.claimer import Claimer
 from delivery.engine.committer import EngineCommitter
 from delivery.engine.contents import ContentShelf
 from delivery.engine.ownership import Source, WorkerIdentity
 from delivery.engine.path import OwnedPath
+from delivery.engine.unmatched import UnmatchedReplies
 from delivery.queue import rates
 from delivery.routing import lookup, table
 from delivery.routing.sts_policies import StoredPolicies
@@ -59,7 +61,12 @@ class Services:
         self.timeouts = SmtpTimeouts.parse(settings.SMTP_TIMEOUTS)
         self.broken_tls = BrokenTls()
         self.routes = RouteTable([])
+        self.rules = NO_LIVE_RULES
+        self.rule_hits = rules.RuleHits()
+        self.unmatched = UnmatchedReplies()
         self.verp_key = sealing.derived_keys("verp")[0]
+        self.unsubscribe_key = sealing.derived_keys("unsubscribe")[0]
+        self.feedback_key = sealing.derived_keys("feedback")[0]
         # An entry that several owners died with is in hand, or may be in a moment.
         self.has_grave_suspect = False
         self._moved: OrderedDict[UUID, None] = OrderedDict()
@@ -72,6 +79,10 @@ class Services:
 
     async def refresh_rates(self, connection: Connection) -> None:
         self.claimer.rates = await rates.read_rates(connection)
+
+    async def refresh_rules(self, connection: Connection) -> None:
+        """What operators changed counts from the next reply on."""
+        self.rules = await rules.refreshed(connection, self.rules)
 
     async def source_is_unusable(self, source: Source, reason: str) -> None:
         async with self.pool.connection() as connection:

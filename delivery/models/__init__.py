@@ -4,37 +4,62 @@ The tables that grow with mail (message, content, recipient, attempt, event) are
 foreign keys in the database; everything that is open stands in the narrow queue_entry.
 """
 
+from delivery.models.aggregate import AggregateKind, DmarcRow, DomainReport, TlsFailure
 from delivery.models.attempt import Attempt
 from delivery.models.domain import DkimKey, DkimKeyState, DomainState, SendingDomain
 from delivery.models.event import DeliveryEvent
 from delivery.models.idempotency import IdempotencyKey
+from delivery.models.job import Job, JobKind, JobPart, JobState
 from delivery.models.message import Content, Message
+from delivery.models.owed import OwedAction, OwedDsn
 from delivery.models.provider import GroupKind, ProviderGroup
 from delivery.models.queue import DomainRoute, Lane, Path, PathUse, QueueEntry, Worker
 from delivery.models.recipient import Recipient
 from delivery.models.rejection import RejectionEntry
 from delivery.models.returned import Complaint, ReturnedKind, ReturnedMail
 from delivery.models.route import Route
+from delivery.models.rule import ReplyRule, UnmatchedReply
+from delivery.models.saved_filter import SavedFilter
 from delivery.models.source import Node, PoolKind, SourceAddress, SourcePool, SourceState
+from delivery.models.statistic import EventToCount, Statistic, StatisticClass, StatisticTag, StatisticTime
 from delivery.models.stream import Stream, StreamKind
-from delivery.models.suppression import Strike, Suppression, SuppressionKind, SuppressionReason, SuppressionScope
+from delivery.models.suppression import (
+    ImportState,
+    Strike,
+    Suppression,
+    SuppressionImport,
+    SuppressionKind,
+    SuppressionReason,
+    SuppressionScope,
+)
 from delivery.models.tls_policy import MtaStsPolicy
 
 __all__ = [
+    "AggregateKind",
     "Attempt",
     "Complaint",
     "Content",
     "DeliveryEvent",
     "DkimKey",
     "DkimKeyState",
+    "DmarcRow",
+    "DomainReport",
     "DomainRoute",
     "DomainState",
+    "EventToCount",
     "GroupKind",
     "IdempotencyKey",
+    "ImportState",
+    "Job",
+    "JobKind",
+    "JobPart",
+    "JobState",
     "Lane",
     "Message",
     "MtaStsPolicy",
     "Node",
+    "OwedAction",
+    "OwedDsn",
     "Path",
     "PathUse",
     "PoolKind",
@@ -42,19 +67,28 @@ __all__ = [
     "QueueEntry",
     "Recipient",
     "RejectionEntry",
+    "ReplyRule",
     "ReturnedKind",
     "ReturnedMail",
     "Route",
+    "SavedFilter",
     "SendingDomain",
     "SourceAddress",
     "SourcePool",
     "SourceState",
+    "Statistic",
+    "StatisticClass",
+    "StatisticTag",
+    "StatisticTime",
     "Stream",
     "StreamKind",
     "Strike",
     "Suppression",
+    "SuppressionImport",
     "SuppressionKind",
     "SuppressionReason",
     "SuppressionScope",
+    "TlsFailure",
+    "UnmatchedReply",
     "Worker",
 ]

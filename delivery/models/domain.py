@@ -30,6 +30,9 @@ class SendingDomain(models.Model):
     covers_subdomains = models.BooleanField(default=True)
     signs = models.BooleanField(default=True, help_text="DKIM signing is on")
     keeps_reverse_path = models.BooleanField(default=False, help_text="off: bounces come to us and are managed here")
+    adds_unsubscribe = models.BooleanField(
+        default=True, db_default=True, help_text="bulk mail without List-Unsubscribe gets ours"
+    )
     bounce_host = models.CharField(max_length=255, blank=True, help_text="own bounce domain, once its CNAME was seen")
     verified_at = models.DateTimeField(null=True, blank=True)
     checked_at = models.DateTimeField(null=True, blank=True)

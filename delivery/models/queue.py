@@ -109,6 +109,7 @@ class QueueEntry(models.Model):
     attempts = models.PositiveSmallIntegerField(default=0)
     losses = models.PositiveSmallIntegerField(default=0, help_text="owners that died with it")
     held_reason = models.CharField(max_length=60, null=True)
+    notices = models.PositiveSmallIntegerField(default=0, db_default=0, help_text="delivery.core.notices.Notice")
     # The claim: valid while the path's fence is this one.
     path_id = models.BigIntegerField(null=True)
     fence = models.BigIntegerField(null=True)

@@ -61,6 +61,7 @@ class Suppression(models.Model):
     removed_at = models.DateTimeField(null=True)
     removed_by = models.CharField(max_length=254, blank=True)
     removed_reason = models.CharField(max_length=500, blank=True)
+    import_id = models.UUIDField(null=True, help_text="the import that put it here, which may be taken back")
 
     objects = TenantQuerySet["Suppression"].as_manager()
 
@@ -83,6 +84,10 @@ class Suppression(models.Model):
             models.Index(
                 fields=["removed_at"], name="suppression_removed", condition=models.Q(removed_at__isnull=False)
             ),
+            # taking an import back
+            models.Index(
+                fields=["import_id"], name="suppression_of_import", condition=models.Q(import_id__isnull=False)
+            ),
         ]
 
     def __str__(self) -> str:
@@ -91,6 +96,49 @@ class Suppression(models.Model):
     def is_active(self, now: object = None) -> bool:
         moment = now or timezone.now()
         return self.removed_at is None and (self.expires_at is None or self.expires_at > moment)  # type: ignore[operator]
+
+
+class ImportState(models.TextChoices):
+    PREVIEW = "preview"  # nobody has said yet that it is the right one
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"  # with a sentence in ``fault``; what was written before stays
+    UNDONE = "undone"
+
+
+class SuppressionImport(models.Model):
+    """A list that somebody handed in, read in the background. The file is kept until it is read."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+")
+    stream = models.ForeignKey(Stream, on_delete=models.CASCADE, null=True, related_name="+")
+    file_name = models.CharField(max_length=200, blank=True)
+    compressed = models.BinaryField(null=True)
+    lines = models.PositiveIntegerField(help_text="of the file, for its progress")
+    state = models.CharField(max_length=7, choices=ImportState.choices, default=ImportState.PREVIEW)
+    read = models.PositiveIntegerField(default=0)
+    changed = models.PositiveIntegerField(default=0)
+    refused = models.PositiveIntegerField(default=0)
+    errors = models.JSONField(default=list, help_text="line number and sentence of bad rows")
+    fault = models.CharField(max_length=500, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    created_by = models.CharField(max_length=254)
+    peer_address = models.GenericIPAddressField(null=True)
+    language = models.CharField(max_length=8, blank=True)
+    claimed_until = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    objects = TenantQuerySet["SuppressionImport"].as_manager()
+
+    class Meta:
+        indexes: ClassVar = [
+            models.Index(fields=["tenant", "-id"], name="import_of_tenant"),
+            models.Index(fields=["id"], name="import_waiting", condition=models.Q(state__in=["waiting", "running"])),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.file_name} {self.state}"
 
 
 class Strike(models.Model):

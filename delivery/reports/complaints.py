@@ -1,7 +1,8 @@
-"""Complaints: what recipients tell their provider about our mail, believed only with a signed mailbox of ours in it.
+"""Complaints: what recipients tell their provider about our mail, believed only with something in it that we have signed.
 
-The identity of the mail is the bounce mailbox in the enclosed copy (its Return-Path, or the report's Original-Mail-From):
-receivers redact everything else. A complaint stops the stream it is about; reports that are not from an unhappy reader
+The identity of the mail is the bounce mailbox in the enclosed copy (its Return-Path, or the report's Original-Mail-From),
+or, where the mail left with its client's own reverse-path, the token in its header section: receivers redact everything
+else. A complaint stops the stream it is about; reports that are not from an unhappy reader
 (``not-spam``, ``auth-failure``) are counted and stop nothing.
 """
 
@@ -20,7 +21,7 @@ from accounts.identifiers import uuid7
 from delivery import suppressions
 from delivery.core.reports import Kind, Report
 from delivery.core.states import EventKind
-from delivery.core.verp import read_bounce_mailbox
+from delivery.core.verp import read_bounce_mailbox, read_feedback_token
 from delivery.models import (
     Complaint,
     DeliveryEvent,
@@ -79,9 +80,11 @@ def take(row: ReturnedMail, report: Report) -> str:
 
 
 def _signed_recipient(row: ReturnedMail, report: Report, *, today: date) -> UUID | None:
-    """The one recipient whose mailbox we have signed; a report that holds several proves none of them."""
+    """The one recipient whom we have signed for; a report that names several proves none of them."""
     keys = sealing.derived_keys("verp")
     tags = [read_bounce_mailbox(mailbox, keys=keys) for mailbox in report.bounce_mailboxes]
+    keys = sealing.derived_keys("feedback")
+    tags += [read_feedback_token(token, keys=keys) for token in report.feedback_tokens]
     found = {tag.recipient_id for tag in tags if tag is not None and tag.expires_on >= today}
     if row.recipient_id is not None:
         found.add(row.recipient_id)

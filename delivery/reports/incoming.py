@@ -18,9 +18,10 @@ from django.utils import timezone
 
 from accounts.refusals import NotFound
 from delivery import unsubscribes
+from delivery.core.aggregates import find_aggregates
 from delivery.core.reports import Kind, Report
 from delivery.models import ReturnedKind, ReturnedMail
-from delivery.reports import complaints, desk, returned
+from delivery.reports import aggregates, complaints, desk, returned
 from delivery.reports.reading import read_returned
 
 log = structlog.get_logger(__name__)
@@ -33,7 +34,7 @@ _AT_ONCE = 10
 _LOOK_AGAIN = timedelta(seconds=30)
 _PATIENCE = timedelta(days=1)
 
-POISON, UNREADABLE, KEPT_ONLY = "poison", "unreadable", "kept"
+POISON, UNREADABLE = "poison", "unreadable"
 
 
 class NotYet(Exception):
@@ -115,7 +116,8 @@ def _reading(row: ReturnedMail) -> Callable[[], str]:
         case ReturnedKind.POSTMASTER | ReturnedKind.ABUSE:
             return lambda: desk.forward(row, content)
         case ReturnedKind.DMARC | ReturnedKind.TLS:
-            return lambda: KEPT_ONLY
+            found = find_aggregates(content)
+            return lambda: aggregates.take(row, found)
 
 
 def _act_on_report(row: ReturnedMail, report: Report) -> str:

@@ -9,12 +9,15 @@ from __future__ import annotations
 from django.utils import timezone
 
 from accounts.identifiers import uuid7
-from delivery import strikes
+from delivery import history, strikes
 from delivery.core.classification import Action, ReplyClass
+from delivery.core.content import ContentError, read_header_section
 from delivery.core.dsn import DsnAction
+from delivery.core.notices import is_automatic
 from delivery.core.reports import Kind, Report, ReportedRecipient
 from delivery.core.states import EventKind, RecipientState
-from delivery.models import DeliveryEvent, Recipient, ReturnedMail
+from delivery.models import DeliveryEvent, Message, OwedAction, Recipient, ReturnedMail
+from delivery.reports import owed
 from delivery.suppression_list import key_of
 
 STILL_OPEN = "still_open"
@@ -51,7 +54,22 @@ def take(row: ReturnedMail, report: Report) -> str:
     _record(recipient, own or failed[0], report, row)
     if own is not None:
         _strike(recipient, own)
+    if _asked_for_failures(recipient):
+        owed.owe(recipient, OwedAction.RETURNED, returned_id=row.pk)
     return "returned" if own is not None else "returned_elsewhere"
+
+
+def _asked_for_failures(recipient: Recipient) -> bool:
+    """The mail left with a reverse-path of ours, so that the report came here: it is passed on to whoever asked for it."""
+    message = Message.objects.filter(pk=recipient.message_id).first()
+    if message is None or "FAILURE" not in (recipient.dsn_notify or ()):
+        return False
+    content = history.content_of(message)
+    try:
+        is_silent = content is not None and is_automatic(read_header_section(content))
+    except ContentError:
+        is_silent = True
+    return bool(message.reverse_path) and not is_silent
 
 
 def _is_about(reported: ReportedRecipient, recipient: Recipient) -> bool:

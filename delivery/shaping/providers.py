@@ -77,6 +77,7 @@ class Provider:
     mx: tuple[str, ...]
     domains: tuple[str, ...]
     limits: Limits
+    has_feedback_by_domain: bool = False
 
     def has_domain(self, domain: str) -> bool:
         return any(domain.endswith(own) if own.startswith(".") else domain == own for own in self.domains)
@@ -109,6 +110,7 @@ def providers() -> tuple[Provider, ...]:
             mx=tuple(group.get("mx", ())),
             domains=tuple(group.get("domains", ())),
             limits=Limits.read({**default, **group}),
+            has_feedback_by_domain=bool(group.get("feedback_by_domain", False)),
         )
         for group in _data()["group"]
     )
@@ -123,6 +125,12 @@ def recognise(domain: str, hosts: Sequence[str]) -> Recognised:
     if len(key) > _LONGEST_KEY:
         key = "site:" + hashlib.sha256(key.encode()).hexdigest()
     return Recognised(key, GroupKind.SITE, hosts[0][:_LONGEST_KEY])
+
+
+@cache
+def has_feedback_by_domain(key: str) -> bool:
+    """Whether the group tells complaints to the owner of a signing domain (or counts them by it)."""
+    return any(provider.key == key and provider.has_feedback_by_domain for provider in providers())
 
 
 def default_limits(key: str, kind: str) -> Limits:

@@ -2,8 +2,9 @@
 
 The content was stored once, as received below our trace fields; what is added here stands above it. Where the hop takes
 less than the content has, it is converted first and signed then. The body's hash and each conversion are made once per
-message and serve every recipient; the signature is made anew for each rendering, so that a retry days later carries the
-current key and a fresh date. What cannot be converted is rendered as it is, and the session words the refusal.
+message and serve every recipient; what is added for this recipient (`delivery.core.recipient_fields`) and the signatures over
+it are made anew for each rendering, so that a retry days later carries the current key and a fresh date. What cannot be
+converted is rendered as it is, and the session words the refusal.
 """
 
 from __future__ import annotations
@@ -95,10 +96,28 @@ def transform_for(
     return Transform.ASCII_HEADER if lacks_smtputf8 else Transform.NONE
 
 
+@dataclass(frozen=True, slots=True)
+class Dressing:
+    """What a recipient's mail gets: his own header fields, and who signs, the author's domain first.
+
+    Every signature covers the fields and the content, and none covers another, so that each stands for itself.
+    """
+
+    signers: tuple[DkimSigner, ...] = ()
+    fields: bytes = b""
+
+    def put_on(self, loaded: LoadedContent, *, now: datetime) -> tuple[bytes, ...]:
+        above = read_header_section(self.fields + b"\r\n").fields if self.fields else ()
+        fields = (*above, *loaded.section.fields)
+        signatures = [signer.sign(fields, loaded.body_hash(), now=now) for signer in self.signers]
+        head = b"".join([*signatures, self.fields])
+        return (head, loaded.content) if head else (loaded.content,)
+
+
 async def render_for(
     loaded: LoadedContent,
     *,
-    signer: DkimSigner | None,
+    dressing: Dressing,
     now: datetime,
     has_8bitmime: bool,
     has_smtputf8: bool,
@@ -116,29 +135,26 @@ async def render_for(
     # Without 8-bit text and with an ASCII envelope nothing is left of what SMTPUTF8 was asked for.
     smtputf8 = needs_smtputf8 and (has_smtputf8 or loaded.has_8bit or not is_ascii_envelope)
     if transform is Transform.NONE:
-        return render(loaded, signer=signer, now=now, smtputf8=smtputf8)
+        return render(loaded, dressing=dressing, now=now, smtputf8=smtputf8)
     try:
         if len(loaded.content) > _CONVERTED_AT_ONCE_OCTETS:
             converted = await asyncio.to_thread(loaded.converted, transform)
         else:
             converted = loaded.converted(transform)
     except NotConvertible as reason:
-        return render(loaded, signer=signer, now=now, smtputf8=smtputf8, note=f"not converted: {reason}")
+        return render(loaded, dressing=dressing, now=now, smtputf8=smtputf8, note=f"not converted: {reason}")
     what = "7-bit content" if transform is Transform.SEVEN_BIT else "an ASCII header section"
     note = f"converted to {what} for this host" if converted.content != loaded.content else None
-    return render(converted, signer=signer, now=now, smtputf8=smtputf8 and has_smtputf8, note=note)
+    return render(converted, dressing=dressing, now=now, smtputf8=smtputf8 and has_smtputf8, note=note)
 
 
 def render(
     loaded: LoadedContent,
     *,
-    signer: DkimSigner | None,
+    dressing: Dressing,
     now: datetime,
     smtputf8: bool = False,
     note: str | None = None,
 ) -> Rendering:
     body = "8BITMIME" if loaded.has_8bit else "7BIT"
-    chunks: tuple[bytes, ...] = (loaded.content,)
-    if signer is not None:
-        chunks = (signer.sign(loaded.section.fields, loaded.body_hash(), now=now), loaded.content)
-    return Rendering(chunks, body, smtputf8, note)
+    return Rendering(dressing.put_on(loaded, now=now), body, smtputf8, note)

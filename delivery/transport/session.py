@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import NoReturn, Self
 
+from delivery.core.envelope import DsnParameters
 from delivery.core.reply import Origin, Phase, Reply, from_lines, made_up
 from delivery.transport import dane
 from delivery.transport.dot_stuffing import BLOCK_OCTETS, Chunk, DotStuffer, UnsafeContent, blocks_of, size_of
@@ -146,6 +147,10 @@ class SmtpSession:
         return "SMTPUTF8" in self._extensions
 
     @property
+    def has_dsn(self) -> bool:
+        return "DSN" in self._extensions
+
+    @property
     def has_pipelining(self) -> bool:
         return "PIPELINING" in self._extensions
 
@@ -170,14 +175,15 @@ class SmtpSession:
         content: Sequence[Chunk],
         body: str = "7BIT",
         smtputf8: bool = False,
+        dsn: DsnParameters | None = None,
         mark_dot: Callable[[], Awaitable[bool]],
         transcript: Transcript,
     ) -> Delivery:
         """Offer one message to one recipient, both paths in their quoted form without angle brackets.
 
         `content` is CRLF-only, not stuffed, and is taken from the caller's memory as it goes out. `body` is 7BIT or
-        8BITMIME. Raises FenceLost when `mark_dot` says no; whatever the peer or the network does is in the
-        Delivery.
+        8BITMIME. `dsn` is said to a host that takes such parameters. Raises FenceLost when `mark_dot` says no; whatever the
+        peer or the network does is in the Delivery.
         """
         if self._is_busy:
             raise RuntimeError("a session carries one mail transaction at a time")
@@ -185,7 +191,7 @@ class SmtpSession:
         self.dot_is_out = False
         self._transcript = transcript
         try:
-            return await self._transaction(reverse_path, recipient, content, body, smtputf8, mark_dot)
+            return await self._transaction(reverse_path, recipient, content, body, smtputf8, dsn, mark_dot)
         except BaseException:
             self._wire.abort()
             raise
@@ -354,13 +360,14 @@ class SmtpSession:
         content: Sequence[Chunk],
         body: str,
         smtputf8: bool,
+        dsn: DsnParameters | None,
         mark_dot: Callable[[], Awaitable[bool]],
     ) -> Delivery:
         size = size_of(content)
         unsayable = _unsayable(reverse_path, recipient) or self._unsupported(reverse_path, recipient, body, smtputf8)
         if unsayable is not None:
             return Delivery(unsayable)
-        envelope = self._envelope(reverse_path, recipient, size, body, smtputf8)
+        envelope = self._envelope(reverse_path, recipient, size, body, smtputf8, dsn)
         progress = _Progress(is_reused=self.messages > 0)
         if progress.is_reused:
             self._note_reuse()
@@ -399,7 +406,13 @@ class SmtpSession:
         return None
 
     def _envelope(
-        self, reverse_path: str, recipient: str, size: int, body: str, smtputf8: bool
+        self,
+        reverse_path: str,
+        recipient: str,
+        size: int,
+        body: str,
+        smtputf8: bool,
+        dsn: DsnParameters | None,
     ) -> list[tuple[Phase, bytes]]:
         mail = f"MAIL FROM:<{reverse_path}>"
         if "SIZE" in self._extensions:
@@ -408,7 +421,10 @@ class SmtpSession:
             mail += " BODY=8BITMIME"
         if smtputf8 or not (reverse_path.isascii() and recipient.isascii()):
             mail += " SMTPUTF8"
-        return [(Phase.MAIL, mail.encode()), (Phase.RCPT, f"RCPT TO:<{recipient}>".encode()), (Phase.DATA, b"DATA")]
+        rcpt = f"RCPT TO:<{recipient}>"
+        if dsn is not None and self.has_dsn:
+            mail, rcpt = mail + dsn.of_mail, rcpt + dsn.of_recipient
+        return [(Phase.MAIL, mail.encode()), (Phase.RCPT, rcpt.encode()), (Phase.DATA, b"DATA")]
 
     async def _offer(self, envelope: list[tuple[Phase, bytes]], progress: _Progress) -> Reply | None:
         """Say the envelope; None when the peer waits for content. After a refusal no content was sent."""

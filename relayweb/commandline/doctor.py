@@ -13,7 +13,7 @@ from django.db import connection
 
 from delivery import domains
 from delivery.dns import DnsFailure, Resolver
-from delivery.models import DomainState, Node, SourceAddress, SourceState
+from delivery.models import DkimKeyState, DomainState, Node, SourceAddress, SourceState
 from relayweb.commandline import output
 from relayweb.commandline.verbs import Verb
 from relayweb.health import examine
@@ -86,6 +86,22 @@ def _rows() -> Iterator[Finding]:
     for name in domains.own_domain_names():
         is_ok = name in own and own[name].state == DomainState.VERIFIED
         yield f"own domain {name}", is_ok, "ok" if is_ok else "the service cannot write from it: relay database migrate"
+    if settings.FEEDBACK_DOMAIN:
+        yield _feedback_domain()
+
+
+def _feedback_domain() -> Finding:
+    """Mail gets the second signature only once receivers can find its key."""
+    name = f"feedback domain {settings.FEEDBACK_DOMAIN}"
+    domain = domains.feedback_domain()
+    if domain is None:
+        return name, False, "it was not added yet: relay database migrate"
+    signing = domain.dkim_keys.filter(state=DkimKeyState.SIGNING).first()
+    if domain.state == DomainState.VERIFIED and domain.signs and signing is not None:
+        return name, True, f"mail is signed with {signing.selector}._domainkey.{domain.name}"
+    missing = [record for record in domains.records_of(domain) if record.purpose in {"ownership", "dkim"}]
+    wanted = "; ".join(f"{record.type} {record.name} = {record.value}" for record in missing if not record.ok)
+    return name, False, f"nothing is signed with it until these records are published: {wanted}"
 
 
 def _name_server() -> Finding:

@@ -65,6 +65,7 @@ def list_(tenant: str | None) -> None:
 @click.option("--signing", type=click.Choice(["on", "off"]), help="DKIM signatures of the domain.")
 @click.option("--subdomains", type=click.Choice(["on", "off"]), help="Whether it covers the names below it.")
 @click.option("--keep-reverse-path", type=click.Choice(["on", "off"]), help="off: bounces come to us.")
+@click.option("--unsubscribe", type=click.Choice(["on", "off"]), help="Bulk mail without List-Unsubscribe gets ours.")
 @click.option("--assume-verified", is_flag=True, help="Vouch for it: it is never looked up in the DNS.")
 def update(
     name: str,
@@ -72,10 +73,11 @@ def update(
     signing: str | None,
     subdomains: str | None,
     keep_reverse_path: str | None,
+    unsubscribe: str | None,
     assume_verified: bool,
 ) -> None:
     """Change how a domain's mail is treated."""
-    if signing is None and subdomains is None and keep_reverse_path is None and not assume_verified:
+    if not any((signing, subdomains, keep_reverse_path, unsubscribe, assume_verified)):
         raise click.UsageError("Say what to change.")
     found = domains.find_domain(name, tenant=_tenant(tenant))
     if assume_verified:
@@ -86,6 +88,7 @@ def update(
         signs=_is_on(signing),
         covers_subdomains=_is_on(subdomains),
         keeps_reverse_path=_is_on(keep_reverse_path),
+        adds_unsubscribe=_is_on(unsubscribe),
     )
     _show(changed)
 
@@ -139,6 +142,7 @@ def _shape(domain: SendingDomain) -> dict[str, Any]:
         "signing": domain.signs,
         "covers_subdomains": domain.covers_subdomains,
         "keeps_reverse_path": domain.keeps_reverse_path,
+        "adds_unsubscribe": domain.adds_unsubscribe,
         "verified_at": domain.verified_at,
         "checked_at": domain.checked_at,
         "next_check_at": domain.next_check_at,

@@ -14,7 +14,7 @@ from accounts.models import Tenant
 from accounts.refusals import Refused
 from delivery import suppressions
 from delivery.models import Suppression, SuppressionReason, SuppressionScope
-from delivery.suppressions import Cause, Imported, Owner
+from delivery.suppressions import Cause, Imported, ListFilter, Owner
 from delivery.tenants import find_stream
 from relayweb.commandline import output
 from relayweb.commandline.verbs import MOMENT, Noun, maybe_tenant_option, subject, tenant_option
@@ -115,11 +115,11 @@ def import_(file: Any, tenant: str | None, stream: str | None) -> None:
 def export(tenant: str | None, search: str, scope: str | None, reason: str | None, removed: bool) -> None:
     """Write the list as CSV to stdout; with --json as a list."""
     owner = _tenant(tenant)
-    filters: dict[str, Any] = {"query": search, "scope": scope or "", "reason": reason or "", "removed": removed}
+    wanted = ListFilter(query=search, scope=scope or "", reason=reason or "", which="removed" if removed else "active")
     if output.is_json():
-        output.write_list(map(_shape, suppressions.rows_of(owner, **filters)))
+        output.write_list(map(_shape, suppressions.all_rows(owner, wanted)))
         return
-    for line in suppressions.export_csv(owner, **filters):
+    for line in suppressions.export_csv(owner, wanted):
         sys.stdout.write(line)
 
 

@@ -198,7 +198,7 @@ def switch(request: HttpRequest, seat: Seat, name: str) -> HttpResponse:
     domain = _found(seat, name)
     switches = {
         which: request.POST[which] == "on"
-        for which in ("signs", "covers_subdomains", "keeps_reverse_path")
+        for which in ("signs", "covers_subdomains", "keeps_reverse_path", "adds_unsubscribe")
         if request.POST.get(which) in {"on", "off"}
     }
     sending_domains.update_domain(domain, actor=seat.actor, **switches)
@@ -280,10 +280,10 @@ def _standing(domain: SendingDomain, *, waiting: int) -> Standing:
     if domain.failing_since is not None and domain.state == DomainState.VERIFIED:
         faults.insert(0, Fault(Level.PROBLEM, words.LEVELS[Level.PROBLEM], _failing(domain, waiting)))
     mark = words.DOMAIN_STATES[DomainState(domain.state)]
-    return Standing(domain, mark, str(mark.sentence), tuple(faults), _policy(domain))
+    return Standing(domain, mark, str(mark.sentence), tuple(faults), policy_of(domain))
 
 
-def _policy(domain: SendingDomain) -> str:
+def policy_of(domain: SendingDomain) -> str:
     for entry in domain.findings:
         if entry["purpose"] == "dmarc" and entry["found"] and entry["ok"]:
             return next((part.strip() for part in entry["found"].split(";") if part.strip().startswith("p=")), "")

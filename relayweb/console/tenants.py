@@ -18,7 +18,7 @@ from accounts.refusals import Refused
 from delivery import closing
 from delivery.tenants import open_tenant
 from relayweb.console import entering
-from relayweb.console.access import Seat, person_page, tenant_page
+from relayweb.console.access import person_page
 from relayweb.console.forms import ConsoleForm, tell
 
 # One person has a few tenants at most; more are made by an operator.
@@ -41,7 +41,7 @@ class TenantForm(ConsoleForm):
 def home(request: HttpRequest) -> HttpResponse:
     slugs = list(_memberships(request).values_list("tenant__slug", flat=True)[:2])
     if len(slugs) == 1:
-        return redirect("messages", slug=slugs[0])
+        return redirect("overview", slug=slugs[0])
     if not slugs and getattr(request.user, "is_operator", False):
         return redirect("operator-health")
     return redirect("tenants")
@@ -92,12 +92,6 @@ def new(request: HttpRequest) -> HttpResponse:
             return redirect("start", slug=tenant.slug)
     context = {"section": "tenants", "form": form, "is_by_approval": settings.SIGNUP == "approval"}
     return render(request, "console/new_tenant.html", context)
-
-
-@require_safe
-@tenant_page()
-def overview(request: HttpRequest, seat: Seat) -> HttpResponse:
-    return redirect("messages", slug=seat.tenant.slug)
 
 
 def _closed(request: HttpRequest) -> list[tuple[Tenant, datetime]]:

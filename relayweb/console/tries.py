@@ -44,7 +44,7 @@ PASSKEY = Bounds("passkey", 40, 40, 40)
 
 def may_try(account: str, peer: str, *, bounds: Bounds = SIGN_IN) -> int:
     """Counts a try; 0 if it may go on, else the seconds to wait."""
-    network, who = _network_of(peer), account.lower()
+    network, who = network_of(peer), account.lower()
     limits = (
         (f"{bounds.purpose} {who} {network}", bounds.per_account_and_network),
         (f"{bounds.purpose} {network}", bounds.per_network),
@@ -63,7 +63,7 @@ def forget(account: str, peer: str, *, bounds: Bounds = SIGN_IN) -> None:
     window = int(time.time()) // WINDOW_SECONDS
     for cache in (caches["default"], caches["process"]):
         try:
-            cache.delete(_key(f"{window} {bounds.purpose} {account.lower()} {_network_of(peer)}"))
+            cache.delete(_key(f"{window} {bounds.purpose} {account.lower()} {network_of(peer)}"))
         except (redis.RedisError, OSError):
             continue
 
@@ -88,7 +88,7 @@ def _key(subject: str) -> str:
     return "sign-in:" + hashlib.sha256(subject.encode()).hexdigest()[:32]
 
 
-def _network_of(peer: str) -> str:
+def network_of(peer: str) -> str:
     """An IPv4 address; of IPv6 the /64, which one customer has to himself."""
     try:
         address = ipaddress.ip_address(peer)

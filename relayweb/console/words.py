@@ -23,7 +23,15 @@ from delivery.core.classification import Action, ReplyClass, Scope
 from delivery.core.reply import Origin, Phase
 from delivery.core.states import EventKind, RecipientState
 from delivery.domain_checks import Finding, Level
-from delivery.models import DomainState
+from delivery.models import (
+    DomainState,
+    ImportState,
+    JobKind,
+    JobState,
+    SuppressionKind,
+    SuppressionReason,
+    SuppressionScope,
+)
 
 Text = str | Promise
 
@@ -143,6 +151,119 @@ SENDING_NOW: Text = _("Sending now")
 RESTS_QUIETLY: Text = _("Quiet hours of carriers until {until}.")
 RESTS: Text = _("Mail to {p} rests until {until}, as its answers demanded; then it goes on by itself.")
 MAYBE_HANDED_OVER: Text = _("It may already have been handed over.")
+
+
+@dataclass(frozen=True, slots=True)
+class JobWords:
+    """Work on all that a filter finds: its name, what it does and the way back, and what is said when there is nothing."""
+
+    title: Text
+    effects: tuple[Text, ...]
+    button: Text
+    none: Text
+
+
+JOBS: dict[JobKind, JobWords] = {
+    JobKind.EXPORT: JobWords(
+        title=_("Export"),
+        effects=(
+            _(
+                "The file has one line for each recipient, with state, reply, subject and identifiers, and nothing of "
+                "the content."
+            ),
+            _("It is made in the background and kept for 7 days."),
+        ),
+        button=_("Export"),
+        none=_("Nothing is found, so there is nothing to export."),
+    ),
+    JobKind.RETRY: JobWords(
+        title=_("Retry now"),
+        effects=(
+            _("What waits to be sent again is tried now, without waiting for its next step."),
+            _("What is being sent at this moment, or held, stays as it is."),
+        ),
+        button=_("Retry now"),
+        none=_("Nothing that is found is still open."),
+    ),
+    JobKind.HOLD: JobWords(
+        title=_("Hold"),
+        effects=(
+            _("Open mail is kept and not sent until you release it, or until its time runs out."),
+            _("What is being sent at this moment may still go out."),
+        ),
+        button=_("Hold"),
+        none=_("Nothing that is found is still open."),
+    ),
+    JobKind.RELEASE: JobWords(
+        title=_("Release"),
+        effects=(
+            _("What a member has held is sent after all, beginning at once."),
+            _("What the service holds, for example because a domain is not verified, stays held."),
+        ),
+        button=_("Release"),
+        none=_("Nothing that is found is still open."),
+    ),
+    JobKind.CANCEL: JobWords(
+        title=_("Cancel mail"),
+        effects=(
+            _("Open mail is withdrawn for good. This cannot be undone."),
+            _("What is being sent at this moment may still go out."),
+        ),
+        button=_("Cancel this mail"),
+        none=_("Nothing that is found is still open."),
+    ),
+}
+JOB_STATES: dict[JobState, Mark] = {
+    JobState.WAITING: Mark(_("Waiting"), "", tone="wait", icon="clock"),
+    JobState.RUNNING: Mark(_("Running"), "", tone="wait", icon="refresh"),
+    JobState.DONE: Mark(_("Done"), "", tone="ok", icon="circle-check"),
+    JobState.CANCELLED: Mark(_("Stopped"), "", tone="quiet", icon="player-stop"),
+    JobState.FAILED: Mark(_("Failed"), "", tone="fail", icon="circle-x"),
+}
+
+# By what figures are divided.
+DIMENSIONS: dict[str, Text] = {
+    "provider": _("Provider"),
+    "domain": _("Author domain"),
+    "stream": _("Stream"),
+    "credential": _("Credential"),
+    "tag": _("Tag"),
+}
+OTHER_VALUES: dict[str, Text] = {
+    "provider": _("Other receiving servers"),
+    "domain": _("without an author domain"),
+    "stream": _("unknown stream"),
+    "credential": _("without a credential"),
+    "tag": _("Other tags"),
+}
+GONE_VALUES: dict[str, Text] = {"stream": _("a removed stream"), "credential": _("a removed credential")}
+CHART_SERIES: dict[str, Text] = {
+    "delivered": _("Accepted by the receiving server"),
+    "bounced": _("Bounced"),
+    "expired": _("Expired"),
+    "other": _("Suppressed or cancelled"),
+}
+QUOTA_PERIODS: dict[str, Text] = {
+    "hour": _("Recipients this hour"),
+    "day": _("Recipients today (UTC)"),
+    "month": _("Recipients this month (UTC)"),
+}
+
+# What the send log can be narrowed to, by the name in its address.
+LOG_TEXTS: dict[str, Text] = {
+    "recipient": _("Recipient"),
+    "author": _("Author"),
+    "subject": _("Subject words"),
+    "tag": _("Tag"),
+    "message_id": _("Message-ID"),
+}
+LOG_FLAGS: dict[str, Text] = {
+    "put_off": _("put off at least once"),
+    "returned": _("accepted, then returned"),
+    "ambiguous": _("with an unknown outcome"),
+    "complained": _("with a complaint"),
+}
+OTHER_PROVIDERS: Text = _("Other receiving servers")
 
 # Machine words of why mail is held or suppressed; a word that is not here is shown as it is.
 REASONS: dict[str, Text] = {
@@ -503,6 +624,10 @@ REJECTIONS: dict[str, RejectionWords] = {
     "mail_loop": RejectionWords(
         _("The mail has passed too many servers."), _("Look for two forwarding rules that point at each other.")
     ),
+    "own_loop": RejectionWords(
+        _("The mail has been to the same recipient through here before."),
+        _("Look for a forwarding rule that sends it back. To send it again, take out its Received fields."),
+    ),
     "too_many_recipients": RejectionWords(
         _("Too many recipients in one mail."),
         _("Nothing to do in most cases: mail servers send the rest in a second mail."),
@@ -707,6 +832,47 @@ CREDENTIAL_MARKS: dict[str, Mark] = {
     "waiting": Mark(_("Waiting for approval"), "", tone="wait", icon="clock"),
     "expired": Mark(_("Past its end"), "", tone="late", icon="hourglass-off"),
     "revoked": Mark(_("Revoked"), "", tone="quiet", icon="circle-minus"),
+}
+
+# ---------------------------------------------------------------- suppressions
+
+SUPPRESSION_REASONS: dict[SuppressionReason, Mark] = {
+    SuppressionReason.BOUNCE: Mark(_("Bounced before"), _("Mail to it failed for good."), tone="fail", icon="circle-x"),
+    SuppressionReason.COMPLAINT: Mark(
+        _("Spam complaint"), _("The recipient reported a mail as spam."), tone="note", icon="flag"
+    ),
+    SuppressionReason.UNSUBSCRIBE: Mark(
+        _("Unsubscribed"), _("The recipient asked to stop."), tone="quiet", icon="mail-off"
+    ),
+    SuppressionReason.MANUAL: Mark(_("By hand"), _("Somebody put it on the list."), tone="wait", icon="user"),
+    SuppressionReason.IMPORT: Mark(
+        _("From a list"), _("It came with an imported list."), tone="wait", icon="list-check"
+    ),
+}
+SUPPRESSION_SCOPES: dict[SuppressionScope, Text] = {
+    SuppressionScope.TENANT: _("All streams"),
+    SuppressionScope.STREAM: _("One stream"),
+    SuppressionScope.OPERATOR: _("Everybody"),
+}
+SUPPRESSION_KINDS: dict[SuppressionKind, Text] = {
+    SuppressionKind.ADDRESS: _("Address"),
+    SuppressionKind.DOMAIN: _("Domain"),
+    SuppressionKind.PATTERN: _("Pattern"),
+}
+IMPORT_STATES: dict[ImportState, Mark] = {
+    ImportState.PREVIEW: Mark(_("To be confirmed"), "", tone="quiet", icon="circle-dashed"),
+    ImportState.WAITING: Mark(_("Waiting"), "", tone="wait", icon="clock"),
+    ImportState.RUNNING: Mark(_("Being read"), "", tone="wait", icon="refresh"),
+    ImportState.DONE: Mark(_("Done"), "", tone="ok", icon="circle-check"),
+    ImportState.FAILED: Mark(_("Stopped"), "", tone="fail", icon="circle-x"),
+    ImportState.UNDONE: Mark(_("Taken back"), "", tone="quiet", icon="arrow-back-up"),
+}
+# How a recipient unsubscribed; a word that is not here is shown as it is.
+UNSUBSCRIBED_HOW: dict[str, Text] = {
+    "mail": _("by mail"),
+    "one_click": _("with one click"),
+    "one-click": _("with one click"),
+    "page": _("on the page"),
 }
 
 # ---------------------------------------------------------------- filling in

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from accounts import factors, invitations, notices, people, trust
+from accounts import factors, invitations, notices, people, sealing, trust
 from accounts.audit import Actor
 from accounts.models import Membership, NoticeKind, Passkey, User
+from delivery.core.unsubscribing import make_token, url_for
+from delivery.models import Recipient
 from tests.support.journeys import EXAMPLES, PASSWORD, Cast, Fate, Try, write_examples, write_message, write_rejections
 
 AXE = (Path(__file__).parent / "vendor" / "axe-4.14.1.min.js").read_text(encoding="utf-8")
@@ -44,12 +46,22 @@ def pages(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]]:
     write_rejections(cast.acme)
     message = write_message(cast.acme, *EXAMPLES, ODD, subject="😀 \u202eright to left " + "長い件名" * 80)
     path = f"/t/acme/messages/{message.id}/"
+    reader = Recipient.objects.get(message_id=message.id, address=ODD.address)
+    token = make_token(reader.pk, key=sealing.derived_keys("unsubscribe")[0])
+    unsubscribe = url_for(token, public_url="")
 
     def visit(window: Any) -> Iterator[tuple[str, Any]]:
         link = people.one_time_link(cast.bob)
         welcome = "/" + link.split("/", 3)[3]
         for name, address in (("sign in", "/accounts/login/"), ("dead link", "/welcome/nothing/"), ("link", welcome)):
             yield name, window.open(address)
+        page = window.open(unsubscribe)
+        yield "unsubscribing", page
+        page.click("main button")
+        yield "unsubscribed", page
+        page.click("main button")
+        yield "subscribed again", page
+        yield "unsubscribing, cut off", window.open("/unsubscribe/nothing/")
         page = window.open("/accounts/login/")
         page.fill("#email", "nobody@acme.example")
         page.fill("#password", "wrong")
@@ -209,22 +221,28 @@ def test_every_page_is_accessible(
 ) -> None:
     pages, problems = request.getfixturevalue(which), []
     for name, page in pages(window(language, theme, width)):
-        page.evaluate(AXE)
-        problems += [f"{name}: {problem}" for problem in page.evaluate(RUN_AXE, TAGS)]
-        if page.evaluate(IS_WIDER_THAN_THE_WINDOW):
-            problems.append(f"{name}: scrolls sideways")
-        if page.locator("h1").count() != 1:
-            problems.append(f"{name}: not one h1")
-        if page.locator("html").get_attribute("lang") != language:
-            problems.append(f"{name}: wrong language")
-        if language == "ja":
-            problems += [f"{name}: not set as Japanese: {odd}" for odd in page.evaluate(SPACED_SLANTED_UPPER_CASED)]
-        if width == 360:
-            problems += [f"{name}: too small: {small}" for small in page.evaluate(TOO_SMALL_FOR_A_THUMB)]
-            # 1280 px at 400 % leave 320 px.
-            page.set_viewport_size({"width": 320, "height": 256})
-            if page.evaluate(IS_WIDER_THAN_THE_WINDOW):
-                problems.append(f"{name}: scrolls sideways at 400 %")
-            page.set_viewport_size({"width": 360, "height": 740})
+        problems += problems_of(page, name, language=language, width=width)
 
     assert problems == []
+
+
+def problems_of(page: Any, name: str, *, language: str, width: int) -> list[str]:
+    """What is wrong with a page as it stands in the window, a sentence each."""
+    page.evaluate(AXE)
+    problems = [f"{name}: {problem}" for problem in page.evaluate(RUN_AXE, TAGS)]
+    if page.evaluate(IS_WIDER_THAN_THE_WINDOW):
+        problems.append(f"{name}: scrolls sideways")
+    if page.locator("h1").count() != 1:
+        problems.append(f"{name}: not one h1")
+    if page.locator("html").get_attribute("lang") != language:
+        problems.append(f"{name}: wrong language")
+    if language == "ja":
+        problems += [f"{name}: not set as Japanese: {odd}" for odd in page.evaluate(SPACED_SLANTED_UPPER_CASED)]
+    if width == 360:
+        problems += [f"{name}: too small: {small}" for small in page.evaluate(TOO_SMALL_FOR_A_THUMB)]
+        # 1280 px at 400 % leave 320 px.
+        page.set_viewport_size({"width": 320, "height": 256})
+        if page.evaluate(IS_WIDER_THAN_THE_WINDOW):
+            problems.append(f"{name}: scrolls sideways at 400 %")
+        page.set_viewport_size({"width": 360, "height": 740})
+    return problems

@@ -26,6 +26,7 @@ async def check_content(draft: Draft, *, store: MessageStore) -> None:
     if sender is not None and await store.domain_of(principal.tenant_id, sender.domain) is None:
         raise Rejection(replies.SENDER_NOT_VERIFIED, detail=sender.domain)
     draft.signing_domain_id = domain.id
+    draft.keeps_reverse_path = domain.keeps_reverse_path
 
 
 async def _check_onboarding(draft: Draft, store: MessageStore) -> None:

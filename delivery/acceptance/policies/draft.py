@@ -17,3 +17,5 @@ class Draft:
     section: HeaderSection
     author: Author
     signing_domain_id: UUID | None = None
+    # Whether its bounces are managed by the customer's own server.
+    keeps_reverse_path: bool = False

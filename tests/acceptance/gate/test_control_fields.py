@@ -146,7 +146,7 @@ def test_a_mail_that_is_tried_again_is_sent_once(gate: RunningGate, login: Issue
     assert first.code == 250
     assert second == first
     assert [other.text, elsewhere.text] == [
-        "5.6.0 X-Relay-Idempotency-Key: used for another mail within 24 hours"
+        "5.6.0 X-Relay-Idempotency-Key: used for another mail within 24 h"
     ] * 2  # fmt: skip
     assert Message.objects.count() == 1
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import smtplib
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -11,11 +13,16 @@ from django.conf import settings
 from django.utils import timezone
 
 from accounts import sealing
+from accounts.audit import Actor
 from accounts.identifiers import uuid7
 from delivery.core.unsubscribing import make_token
 from delivery.core.verp import make_bounce_mailbox
-from delivery.models import Message, ReturnedMail
+from delivery.domains import add_domain
+from delivery.models import DomainReport, Message, ReturnedMail
+from delivery.reports import incoming
+from tests.support.aggregates import dmarc_mail, record
 from tests.support.gate import LETTER, RunningGate
+from tests.support.journeys import Cast
 from tests.support.wire import Wire
 
 DOMAIN = settings.BOUNCE_DOMAIN
@@ -93,6 +100,10 @@ def test_random_tags_never_fit(gate: RunningGate) -> None:
     assert ReturnedMail.objects.count() == 0
 
 
+def test_reports_are_not_promised_here(wire: Wire) -> None:
+    assert "DSN" not in wire.say(b"EHLO mx.far.test").lines
+
+
 def test_there_is_no_login(wire: Wire) -> None:
     assert wire.say(b"AUTH PLAIN AAAA").code in {502, 538}
 
@@ -149,3 +160,17 @@ def test_a_tenants_own_bounce_domain_is_ours_once_it_was_seen(start_gate: Callab
 
     assert rcpt(wire, bounce_mailbox(domain="bounce.acme.example")) == 250
     assert rcpt(wire, bounce_mailbox(domain="bounce.globex.example")) == 550
+
+
+def test_a_dmarc_report_that_a_receiver_sends_is_kept_for_its_domain(gate: RunningGate, cast: Cast) -> None:
+    domain = add_domain(cast.acme, "reported.example", actor=Actor.system("test"), assume_verified=True)
+    yesterday = int(time.time()) - 86_400
+    mail = dmarc_mail(record(count=7), domain="reported.example", begin=yesterday, end=yesterday + 3_600)
+
+    with smtplib.SMTP(*gate.returns_address) as smtp:
+        smtp.sendmail("noreply@receiver.example", [f"dmarc@{DOMAIN}"], mail)
+    incoming.read_waiting()
+
+    report = DomainReport.objects.get(domain=domain)
+    assert (report.total, report.passed, report.reporter) == (7, 7, "receiver.example")
+    assert ReturnedMail.objects.get().outcome == "taken"

@@ -11,7 +11,9 @@ import pytest
 from accounts.audit import Actor
 from accounts.identifiers import uuid7
 from accounts.models import AuditEntry, Credential, Tenant, User
+from delivery import domains
 from delivery.models import QueueEntry, Recipient
+from relayweb.commandline import doctor
 from tests.support.journeys import Fate, Try, write_message
 
 Relay = Callable[..., Any]
@@ -117,6 +119,10 @@ def test_signing_is_switched_off_and_on(acme: Tenant, relay: Relay) -> None:
 
     assert relay("domain", "update", "acme.example", "--signing", "off", "--json").document["signing"] is False
     assert relay("domain", "update", "--name", "acme.example", "--signing", "on", "--json").document["signing"] is True
+    changed = relay(
+        "domain", "update", "acme.example", "--unsubscribe", "off", "--keep-reverse-path", "on", "--json"
+    ).document
+    assert (changed["adds_unsubscribe"], changed["keeps_reverse_path"]) == (False, True)
     assert relay("domain", "update", "acme.example").code == 2
 
 
@@ -476,3 +482,18 @@ def test_what_others_wrote_cannot_steer_the_terminal(acme: Tenant, relay: Relay)
     write_message(acme, Fate(address="taro@x.example", tries=(Try(reply="250 ok \x1b[2J\x07"),)))
 
     assert "\x1b" not in relay("message", "list", "--tenant", "acme").out
+
+
+def test_the_doctor_says_which_records_the_second_signature_waits_for(db: None, settings: Any) -> None:
+    settings.FEEDBACK_DOMAIN = "feedback.relay-of-ours.com"
+
+    missing = doctor._feedback_domain()
+    domains.ensure_own_domains(actor=Actor.command_line())
+    waiting = doctor._feedback_domain()
+    domains.assume_verified(domains.find_domain(settings.FEEDBACK_DOMAIN), actor=Actor.command_line())
+    _name, is_well, seen = doctor._feedback_domain()
+
+    assert "relay database migrate" in missing[2]
+    assert not waiting[1]
+    assert "CNAME rw1._domainkey.feedback.relay-of-ours.com = rw1." in waiting[2]
+    assert (is_well, seen) == (True, "mail is signed with rw1._domainkey.feedback.relay-of-ours.com")

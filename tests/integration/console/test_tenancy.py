@@ -14,14 +14,29 @@ from accounts.audit import Actor
 from accounts.credentials import issue_credential
 from accounts.identifiers import uuid7
 from accounts.models import Credential, Invitation, Membership, Tenant
+from delivery import jobs, saved_filters, suppression_imports, suppressions
 from delivery.domains import add_domain
-from delivery.models import Message, SendingDomain
+from delivery.log_filters import LogFilter
+from delivery.models import (
+    Job,
+    JobKind,
+    Message,
+    SavedFilter,
+    SendingDomain,
+    Suppression,
+    SuppressionImport,
+    SuppressionReason,
+)
+from delivery.suppressions import Cause, Owner, read_target
 from relayweb import urls
 from tests.support.journeys import EXAMPLES, Cast, write_message
 
 # A route below /t/<slug>/ stands here, or the inventory fails: what it needs, and that it is tried.
 ROUTES: dict[str, tuple[str, ...]] = {
     "overview": (),
+    "overview-live": (),
+    "statistics": (),
+    "statistics-csv": (),
     "messages": (),
     "messages-live": (),
     "messages-rows-live": (),
@@ -29,6 +44,14 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "message-live": ("message_id",),
     "message-html": ("message_id",),
     "message-eml": ("message_id",),
+    "message-change": ("message_id", "verb"),
+    "message-suppressions": ("message_id",),
+    "jobs": (),
+    "job-ask": ("kind",),
+    **{f"job{part}": ("job_id",) for part in ("", "-live", "-cancel", "-file")},
+    "filters": (),
+    "filter-save": (),
+    **{f"filter{part}": ("filter_id",) for part in ("-rename", "-remove")},
     "rejections": (),
     "start": (),
     "start-live": (),
@@ -39,6 +62,16 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "domains": (),
     "domain-add": (),
     "domain-restore": ("domain_id",),
+    "suppressions": (),
+    "suppression-add": (),
+    "suppression-export": (),
+    "suppression-import-new": (),
+    **{f"suppression-import{part}": ("import_id",) for part in ("", "-live", "-confirm", "-discard", "-undo", "-bad")},
+    **{f"suppression{part}": ("suppression_id",) for part in ("", "-remove", "-restore")},
+    "unsubscribes": (),
+    "unsubscribes-export": (),
+    "dmarc": (),
+    "dmarc-domain": ("name",),
     "team": (),
     "team-invite": (),
     "team-transfer": (),
@@ -84,14 +117,30 @@ def acmes(cast: Cast) -> Message:
         by=Membership.objects.get(user=cast.alice),
         actor=Actor.system("test"),
     )
+    actor = Actor.person(cast.alice)
+    jobs.ask_for(cast.acme, JobKind.EXPORT, LogFilter(), query="subject=confidential", actor=actor, file_format="csv")
+    saved_filters.save(cast.acme, name="confidential", query="subject=confidential", owner=None, actor=actor)
+    owner, actor = Owner(cast.acme), Actor.system("test")
+    suppressions.add(owner, read_target("confidential@far.example"), Cause(SuppressionReason.MANUAL), actor=actor)
+    suppression_imports.hand_in(owner, b"confidential@far.example", file_name="confidential.csv", actor=actor)
     return write_message(cast.acme, *EXAMPLES[:3], subject="confidential")
 
 
-_IDS = ("message_id", "domain_id", "credential_id", "member_id", "invitation_id")
+_IDS = (
+    "message_id",
+    "domain_id",
+    "credential_id",
+    "job_id",
+    "filter_id",
+    "suppression_id",
+    "import_id",
+    "member_id",
+    "invitation_id",
+)
 
 
 def _path(route: str, slug: str, key: UUID, *, name: str = "confidential.example") -> str:
-    values = {"name": name, **dict.fromkeys(_IDS, key)}
+    values = {"name": name, "kind": "export", "verb": "retry", **dict.fromkeys(_IDS, key)}
     return reverse(route, kwargs={"slug": slug, **{name: values[name] for name in ROUTES[route]}})
 
 
@@ -107,7 +156,7 @@ def test_a_stranger_finds_nothing(route: str, cast: Cast, acmes: Message, charli
         assert b"confidential" not in foreign.content
 
 
-@pytest.mark.parametrize("route", [route for route, needs in ROUTES.items() if needs])
+@pytest.mark.parametrize("route", [route for route, needs in ROUTES.items() if {*needs} - {"kind"}])
 def test_a_foreign_id_in_ones_own_tenant_is_not_found(route: str, cast: Cast, acmes: Message, charlie: Client) -> None:
     objects = [_key_of(route, cast), uuid7()]
     foreign, unknown = (
@@ -145,6 +194,14 @@ def _key_of(route: str, cast: Cast) -> UUID:
         return Membership.objects.get(user=cast.bob).id
     if "invitation_id" in ROUTES[route]:
         return Invitation.objects.of(cast.acme).get().id
+    if "job_id" in ROUTES[route]:
+        return Job.objects.of(cast.acme).get().id
+    if "filter_id" in ROUTES[route]:
+        return SavedFilter.objects.of(cast.acme).get().id
+    if "suppression_id" in ROUTES[route]:
+        return Suppression.objects.of(cast.acme).get().id
+    if "import_id" in ROUTES[route]:
+        return SuppressionImport.objects.of(cast.acme).get().id
     return Message.objects.of(cast.acme).get().id
 
 

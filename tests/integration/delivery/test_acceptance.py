@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
+import zstandard
 from django.utils import timezone
 
 from accounts.models import CredentialUse
@@ -165,6 +166,7 @@ async def test_a_mail_server_may_send_with_the_null_reverse_path(world: World):
         ({"tenant_state": "suspended"}, (), replies.TENANT_SUSPENDED),
         ({"only_domain": "news.acme.example"}, (), replies.AUTHOR_NOT_VERIFIED),
         ({}, ("Received: by nowhere",) * 51, replies.MAIL_LOOP),
+        ({}, ("Received: by nowhere",) * 101, replies.MAIL_LOOP),
     ],
 )
 async def test_limits_refuse(world: World, changes: dict[str, Any], fields: tuple[str, ...], reply: OwnReply):
@@ -173,6 +175,27 @@ async def test_limits_refuse(world: World, changes: dict[str, Any], fields: tupl
         sending = room.send("a@far.test", "b@far.test", principal=world.principal(**changes), content=content)
 
         assert await refused(room, sending) == reply
+
+
+async def test_mail_that_comes_back_to_us_for_the_same_recipient_is_a_loop(world: World):
+    async with Room(world) as room:
+        first = await room.send("list@far.test")
+        compressed = await room.value("SELECT compressed FROM delivery_content WHERE message_id = %s", first)
+        returned = (
+            b"Received: from mx.far.test by home.acme.example; today\r\n"
+            + zstandard.ZstdDecompressor().decompress(compressed)
+        )
+
+        with pytest.raises(Rejection) as caught:
+            await room.send("bob@far.test", "list@far.test", content=returned)
+        assert caught.value.reply == replies.MAIL_LOOP
+        # Forwarded to somebody else it goes on, and another tenant learns nothing of whom it went to.
+        await room.send("bob@far.test", content=returned)
+        foreign = returned.replace(b"From: shop@acme.example", b"From: info@globex.example")
+        globex = world.principal(world.cast.globex)
+        await room.send("list@far.test", principal=globex, content=foreign, reverse_path="info@globex.example")
+        # The same words from another host are nobody's trace.
+        await room.send("list@far.test", content=returned.replace(b"by relay.test", b"by elsewhere.test"))
 
 
 async def test_what_is_certain_at_mail_and_rcpt_is_refused_there(world: World):

@@ -439,3 +439,36 @@ def test_the_services_own_domains_belong_to_the_system_tenant(db: None, operator
         ("onboarding.relay.test", "verified"),
         ("system.relay.test", "verified"),
     ]
+
+
+def test_the_domain_that_signs_for_feedback_loops_has_to_be_proved(db: None, operator: Actor, settings: Any) -> None:
+    settings.MAIL_FROM = "relayweb <no-reply@system.relay.test>"
+    settings.FEEDBACK_DOMAIN = "feedback.relay-of-ours.com"
+
+    domains.ensure_own_domains(actor=operator)
+
+    domain = domains.feedback_domain()
+    assert domain is not None
+    assert (domain.tenant.is_system, domain.state) == (True, "pending")
+    assert not domain.dkim_keys.filter(state="signing").exists()
+
+
+def test_a_domain_that_the_service_writes_from_may_sign_for_feedback_loops_at_once(
+    db: None, operator: Actor, settings: Any
+) -> None:
+    settings.MAIL_FROM = "relayweb <no-reply@system.relay.test>"
+    settings.FEEDBACK_DOMAIN = "system.relay.test"
+
+    domains.ensure_own_domains(actor=operator)
+
+    domain = domains.feedback_domain()
+    assert domain is not None and domain.dkim_keys.filter(state="signing").count() == 1
+
+
+def test_turning_unsubscribing_off_is_recorded(acme: Tenant, alice: Actor) -> None:
+    domain = domains.add_domain(acme, "acme.example", actor=alice)
+
+    domains.update_domain(domain, actor=alice, adds_unsubscribe=False)
+
+    entry = AuditEntry.objects.filter(action="domain.update").get()
+    assert (entry.before, entry.after) == ({"adds_unsubscribe": True}, {"adds_unsubscribe": False})

@@ -14,9 +14,19 @@ from django.utils import timezone
 from accounts import sealing
 from accounts.identifiers import uuid7
 from delivery import strikes
-from delivery.core.verp import make_bounce_mailbox
-from delivery.models import Complaint, DeliveryEvent, Recipient, ReturnedKind, ReturnedMail, Strike, Suppression
-from delivery.reports import incoming
+from delivery.core.reports import Kind, read_report
+from delivery.core.verp import make_bounce_mailbox, make_feedback_token
+from delivery.models import (
+    Complaint,
+    DeliveryEvent,
+    OwedDsn,
+    Recipient,
+    ReturnedKind,
+    ReturnedMail,
+    Strike,
+    Suppression,
+)
+from delivery.reports import incoming, owed
 from tests.support.journeys import Cast, Fate, make_cast, write_message
 from tests.support.reports import complaint, dsn, vacation
 
@@ -153,6 +163,48 @@ def test_a_policy_refusal_is_returned_and_suppresses_nobody(delivered: Recipient
     assert Suppression.objects.count() == 0
 
 
+# ---------------------------------------------------------------- passed on
+
+
+def owed_actions(recipient: Recipient) -> list[str]:
+    return list(OwedDsn.objects.filter(recipient_id=recipient.pk).values_list("action", flat=True))
+
+
+def test_who_asked_for_failures_gets_the_late_one_passed_on_once(delivered: Recipient) -> None:
+    Recipient.objects.filter(pk=delivered.pk).update(dsn_notify=["FAILURE"], dsn_orcpt="rfc822;bob@list.test")
+
+    for _ in range(2):
+        read(dsn("bob@far.test"), recipient_id=delivered.pk)
+
+    assert owed_actions(delivered) == ["returned"]
+    report_id = owed._claim()[0]
+    submission = owed._submission(report_id, list(OwedDsn.objects.filter(report_id=report_id)))
+    assert not isinstance(submission, str)
+    assert submission.envelope.reverse_path is None
+    assert [str(one.mailbox) for one in submission.envelope.recipients] == ["shop@acme.example"]
+    (row,) = read_report(submission.content).rows
+    assert (row.address, row.kind, row.status) == ("bob@far.test", Kind.BOUNCE, "5.1.1")
+    assert b"Remote-MTA: dns; mx.far.test" in submission.content
+    assert b"Original-Recipient: rfc822; bob@list.test" in submission.content
+
+
+@pytest.mark.parametrize("notify", [None, ["NEVER"], ["SUCCESS", "DELAY"]])
+def test_who_did_not_ask_reads_it_here(delivered: Recipient, notify: list[str] | None) -> None:
+    Recipient.objects.filter(pk=delivered.pk).update(dsn_notify=notify)
+
+    assert read(dsn("bob@far.test"), recipient_id=delivered.pk) == "returned"
+    assert owed_actions(delivered) == []
+
+
+def test_what_a_program_wrote_is_not_passed_on(cast: Cast) -> None:
+    content = b"From: shop@acme.example\r\nAuto-Submitted: auto-generated\r\n\r\nHello\r\n"
+    recipient = Recipient.objects.get(message=write_message(cast.acme, Fate(address="bob@far.test"), content=content))
+    Recipient.objects.filter(pk=recipient.pk).update(dsn_notify=["FAILURE"])
+
+    assert read(dsn("bob@far.test"), recipient_id=recipient.pk) == "returned"
+    assert owed_actions(recipient) == []
+
+
 # ---------------------------------------------------------------- hostile reports
 
 
@@ -226,6 +278,46 @@ def test_two_signatures_in_one_complaint_prove_neither(cast: Cast, delivered: Re
     content = complaint(bounce_mailbox(delivered)) + bounce_mailbox(other).encode() + b"\r\n"
 
     assert read(content, ReturnedKind.FEEDBACK) == "not_ours"
+
+
+def feedback_token(recipient: Recipient, *, key: bytes | None = None, days: int = 30) -> str:
+    expires_on = timezone.now().date() + timedelta(days=days)
+    return make_feedback_token(recipient.pk, key=key or sealing.derived_keys("feedback")[0], expires_on=expires_on)
+
+
+def complaint_with(token: str) -> bytes:
+    """About a mail that left with its client's own reverse-path."""
+    return complaint("shop@acme.example").replace(
+        b"Subject: Hello", f"X-Feedback-Token: {token}\r\nSubject: Hello".encode(), 1
+    )
+
+
+def test_a_complaint_about_a_kept_reverse_path_is_known_by_its_token(delivered: Recipient) -> None:
+    assert read(complaint_with(feedback_token(delivered)), ReturnedKind.FEEDBACK) == "complained"
+
+    assert Suppression.objects.get().reason == "complaint"
+    assert kinds(delivered).count("complained") == 1
+
+
+def test_forged_tokens_change_nothing(cast: Cast, delivered: Recipient) -> None:
+    good, other = (
+        feedback_token(delivered),
+        Recipient.objects.get(message=write_message(cast.globex, Fate(address="dave@far.test"))),
+    )
+    flipped = good[:10] + ("a" if good[10] != "a" else "b") + good[11:]
+    # The part of a bounce mailbox is signed for another purpose.
+    borrowed = "f-" + bounce_mailbox(delivered).partition("@")[0].removeprefix("b-")
+    for token in (
+        flipped,
+        borrowed,
+        feedback_token(delivered, key=b"k" * 32),
+        feedback_token(delivered, days=-1),
+        f"{good} {feedback_token(other)}",
+        "f-" + "a" * 48,
+    ):
+        assert read(complaint_with(token), ReturnedKind.FEEDBACK) == "not_ours"
+
+    assert Suppression.objects.count() == Complaint.objects.count() == 0
 
 
 # ---------------------------------------------------------------- unsubscribing by mail, and old rows

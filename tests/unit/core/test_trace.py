@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from delivery.core.content import check_lines, read_header_section
-from delivery.core.trace import count_received, count_received_by, date_field, message_id_field, received_field
+from delivery.core.trace import count_received, date_field, message_id_field, own_message_ids, received_field
 
 NOW = datetime(2026, 11, 24, 5, 32, 7, tzinfo=UTC)
 MESSAGE_ID = UUID("01a20bdd-6491-7e20-82bc-499b8dd7a276")
@@ -54,5 +54,5 @@ def test_hops_are_counted_and_ours_recognised() -> None:
     section = read_header_section(content)
 
     assert count_received(section) == 2
-    assert count_received_by(section, "RELAY.example") == 1
-    assert count_received_by(section, "elay.example") == 0
+    assert own_message_ids(section, "RELAY.example") == [MESSAGE_ID]
+    assert own_message_ids(section, "elay.example") == []

@@ -14,7 +14,21 @@ _ids = count(1)
 
 def lane(tenant: int, *, pinned_to: UUID | None = None, group: int = GROUP) -> DueLane:
     number = next(_ids)
-    return DueLane(number, POOL, group, "site", UUID(int=tenant), UUID(int=number), pinned_to)
+    return DueLane(
+        id=number,
+        pool_id=POOL,
+        group_id=group,
+        group_kind="site",
+        group_key="site:mx.far.test",
+        tenant_id=UUID(int=tenant),
+        stream_id=UUID(int=number),
+        stream_kind="transactional",
+        pinned_source_id=pinned_to,
+        quiet_from=None,
+        quiet_until=None,
+        quiet_streams="bulk",
+        time_zone="UTC",
+    )
 
 
 def board_with(*lanes: DueLane) -> LaneBoard:

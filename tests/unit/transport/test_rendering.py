@@ -8,7 +8,7 @@ import dkim
 import pytest
 
 from delivery.core.downgrade import NotConvertible
-from delivery.transport.rendering import LoadedContent, Rendering, Transform, render_for
+from delivery.transport.rendering import Dressing, LoadedContent, Rendering, Transform, render_for
 from delivery.transport.session import Delivery
 from delivery.transport.signing import DkimSigner, generate_key, public_record
 from tests.support.smtp_client import deliver, open_session
@@ -45,7 +45,7 @@ async def sent(
         session = await open_session(peer)
         rendering = await render_for(
             LoadedContent(content),
-            signer=SIGNER,
+            dressing=Dressing((SIGNER,)),
             now=NOW,
             has_8bitmime=session.has_8bitmime,
             has_smtputf8=session.has_smtputf8,
@@ -137,7 +137,7 @@ async def test_a_conversion_is_made_once_for_all_recipients(body):
     loaded = LoadedContent(BODY_8BIT + body)
     hop = {"has_8bitmime": False, "has_smtputf8": False, "needs_smtputf8": False, "is_ascii_envelope": True}
 
-    renderings = await asyncio.gather(*(render_for(loaded, signer=None, now=NOW, **hop) for _ in range(10)))
+    renderings = await asyncio.gather(*(render_for(loaded, dressing=Dressing(), now=NOW, **hop) for _ in range(10)))
 
     assert len({id(rendering.chunks[0]) for rendering in renderings}) == 1
     assert renderings[0].chunks[0].isascii()

@@ -24,7 +24,7 @@ DROP FUNCTION refuse_change_until_closed();
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0007_notices_and_trust"),
-        ("delivery", "0020_let_a_mail_ask_for_tls"),
+        ("delivery", "0024_statistics_and_search"),
     ]
 
     operations = [migrations.RunSQL(UNTIL_CLOSED, ALWAYS)]
