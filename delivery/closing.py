@@ -18,7 +18,7 @@ from django.utils import timezone
 from accounts import audit, tenants
 from accounts.audit import Actor
 from accounts.models import Credential, Invitation, Membership, Notice, QuotaBucket, RateBucket, Tenant, TenantState
-from delivery.models import QueueEntry
+from delivery.models import Job, JobPart, QueueEntry
 from delivery.queue import control
 
 log = structlog.get_logger(__name__)
@@ -80,6 +80,7 @@ def _some_messages(tenant_id: UUID) -> list[UUID]:
 def _erase_the_rest(tenant: Tenant) -> None:
     """Every other table of delivery that names a tenant, whatever a later release adds; then people and credentials."""
     models = [model for model in apps.get_app_config("delivery").get_models() if _names_a_tenant(model)]
+    JobPart.objects.filter(job_id__in=Job.objects.of(tenant).values("id")).delete()
     # Children before what they point to: as often as something could still be in the way.
     left = models
     while left:

@@ -11,6 +11,8 @@ from django.test import Client
 
 from accounts import audit
 from accounts.audit import Actor
+from delivery.changes import VERBS
+from delivery.models import JobKind
 from relayweb.console import deeds
 from tests.support.journeys import Cast
 
@@ -103,7 +105,9 @@ def test_every_action_of_the_code_has_words() -> None:
             text = path.read_text(encoding="utf-8")
             if "audit" in text and path.name != "deeds.py":
                 written |= {name for name in ACTION.findall(text) if name.split(".")[0] in KNOWN_NOUNS}
-    made = {f"message.{verb}" for verb in ("hold", "release", "cancel", "retry")}
+    made = {f"log.{kind}" for kind in JobKind.values} | {f"log.{verb}_done" for verb in VERBS}
+    made |= {f"reply_rule.{word}" for word in ("enable", "disable")}
+    made |= {f"message.{verb}" for verb in ("hold", "release", "cancel", "retry")}
     made |= {f"source.{verb}" for verb in ("pause", "resume", "remove")}
     made |= {f"tenant.{verb}" for verb in ("suspend", "resume", "close")}
 

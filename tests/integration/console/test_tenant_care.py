@@ -13,8 +13,24 @@ from accounts import notices, quotas, tenants, trust
 from accounts.audit import Actor
 from accounts.identifiers import time_of
 from accounts.models import AuditEntry, Credential, Membership, Notice, NoticeKind, QuotaBucket, Role, Tenant, User
-from delivery import closing, retention, track_record
-from delivery.models import Attempt, Content, DeliveryEvent, Message, QueueEntry, Recipient, SendingDomain
+from delivery import closing, jobs, retention, saved_filters, track_record
+from delivery.log_filters import LogFilter
+from delivery.models import (
+    Attempt,
+    Content,
+    DeliveryEvent,
+    Job,
+    JobKind,
+    JobPart,
+    Message,
+    QueueEntry,
+    Recipient,
+    SavedFilter,
+    SendingDomain,
+    Statistic,
+    StatisticTime,
+)
+from delivery.statistics import counting
 from delivery.tenants import open_tenant
 from relayweb import tasks
 from relayweb.console import telling
@@ -322,7 +338,11 @@ def test_a_closed_tenant_is_erased_in_time_and_nobody_elses_mail(cast: Cast, ali
         Credential.objects.create(
             tenant=tenant, kind="smtp", name="x", username=f"{tenant.slug}.x", secret_sha256=b"1" * 32
         )
-    tables = (Message, Recipient, Attempt, DeliveryEvent, Content)
+        job = jobs.ask_for(tenant, JobKind.EXPORT, LogFilter(), query="", actor=Actor.system("test"), file_format="csv")
+        saved_filters.save(tenant, name="mine", query="", owner=None, actor=Actor.system("test"))
+        JobPart.objects.create(job_id=job.id, number=0, compressed=b"x")
+    counting.count_waiting()
+    tables = (Message, Recipient, Attempt, DeliveryEvent, Content, Statistic, StatisticTime, Job, JobPart, SavedFilter)
     before = [model.objects.count() for model in tables]
     _close(alice)
 
