@@ -32,7 +32,10 @@ def take(request: HttpRequest, key: UUID) -> str | None:
     found = peek(request, key)
     held = _held(request)
     if held.pop(key.hex, None) is not None:
-        request.session[_SESSION_KEY] = held
+        if held:
+            request.session[_SESSION_KEY] = held
+        else:
+            del request.session[_SESSION_KEY]
     return found
 
 
