@@ -1,4 +1,4 @@
-"""Writes the audit log: who changed what, from where, and what it was before.
+"""Writes and reads the audit log: who changed what, from where, and what it was before.
 
 Every function that changes something an owner or operator would ask about takes an ``Actor`` and records one entry in
 the transaction of the change, so that neither exists without the other. Secrets never reach this module.
@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Q, QuerySet
 from django.dispatch import Signal
 
+from accounts.identifiers import first_of
 from accounts.models import AuditEntry, Tenant, User
 
 # Sent with `entry`, in the transaction of the change: for layers above, which this one does not know.
@@ -107,3 +109,63 @@ def _login_name() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return str(os.getuid())
+
+
+# ---------------------------------------------------------------- reading it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """Everything that is said must hold. ``noun`` is the first word of an action."""
+
+    person: str = ""
+    noun: str = ""
+    thing: str = ""
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EntryPage:
+    rows: tuple[AuditEntry, ...]
+    newer: UUID | None
+    older: UUID | None
+
+
+def page_of(
+    tenant: Tenant, search: Search, *, before: UUID | None = None, after: UUID | None = None, size: int = 50
+) -> EntryPage:
+    """Newest first, by keyset."""
+    matching = _matching(tenant, search)
+    if after is not None:
+        found = list(matching.filter(id__gt=after).order_by("id")[: size + 1])
+        more, found = len(found) > size, found[:size][::-1]
+        return EntryPage(tuple(found), found[0].id if more else None, found[-1].id if found else None)
+    bounded = matching if before is None else matching.filter(id__lt=before)
+    found = list(bounded.order_by("-id")[: size + 1])
+    more, found = len(found) > size, found[:size]
+    newer = found[0].id if found and before is not None else None
+    return EntryPage(tuple(found), newer, found[-1].id if more else None)
+
+
+def entries(tenant: Tenant, search: Search, *, size: int = 1000) -> Iterator[AuditEntry]:
+    """All of them, newest first, read in short transactions: for exports of any length."""
+    before: UUID | None = None
+    while True:
+        page = page_of(tenant, search, before=before, size=size)
+        yield from page.rows
+        if page.older is None:
+            return
+        before = page.older
+
+
+def _matching(tenant: Tenant, search: Search) -> QuerySet[AuditEntry]:
+    found: QuerySet[AuditEntry] = AuditEntry.objects.of(tenant)
+    if search.since is not None:
+        found = found.filter(id__gte=first_of(search.since))
+    if search.person:
+        found = found.filter(Q(actor_name__icontains=search.person) | Q(on_behalf_of__icontains=search.person))
+    if search.noun:
+        found = found.filter(action__startswith=f"{search.noun}.")
+    if search.thing:
+        found = found.filter(object_name__icontains=search.thing)
+    return found

@@ -49,13 +49,18 @@ def limits_of(tenant: Tenant) -> Limits:
     )
 
 
-def set_limits(tenant: Tenant, changes: Mapping[str, float | None], *, actor: Actor) -> Limits:
-    """``changes`` by name; None gives the operator's default back. Raises Refused for anything that is no limit."""
+def set_limits(tenant: Tenant, changes: Mapping[str, float | None], *, actor: Actor, by_ladder: bool = False) -> Limits:
+    """``changes`` by name; None gives the operator's default back. Raises Refused for anything that is no limit.
+
+    A daily limit that somebody sets is meant to stay: the tenant leaves the trust ladder, unless it is the ladder's own.
+    """
     for name, value in changes.items():
         _check(name, value)
     with transaction.atomic():
         before = {name: getattr(tenant, name) for name in changes}
         Tenant.objects.filter(pk=tenant.pk).update(**changes)
+        if "daily_limit" in changes and not by_ladder:
+            Tenant.objects.filter(pk=tenant.pk).update(trust_level=None, trust_since=None)
         if "rate_per_second" in changes:
             keep_rate_bucket(tenant.id, changes["rate_per_second"])
         audit.record(
@@ -79,6 +84,12 @@ def usage_of(tenant: Tenant, *, now: datetime | None = None) -> dict[str, int]:
         for bucket in QuotaBucket.objects.filter(owner_id=tenant.id, window_start__gte=window_start("month", moment))
     }
     return {period: found.get((period, window_start(period, moment)), 0) for period in QuotaPeriod.values}
+
+
+def months_of(tenant: Tenant) -> list[tuple[datetime, int]]:
+    """Recipients accepted in each calendar month (UTC) that is known, the newest first."""
+    found = QuotaBucket.objects.filter(owner_id=tenant.id, period=QuotaPeriod.MONTH).order_by("-window_start")
+    return list(found.values_list("window_start", "used"))
 
 
 def window_start(period: str, moment: datetime) -> datetime:

@@ -13,14 +13,15 @@ import unicodedata
 from uuid import UUID
 from zoneinfo import available_timezones
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
-from accounts import audit, people
+from accounts import audit, notices, people, trust
 from accounts.audit import Actor
-from accounts.models import Membership, Role, Tenant, TenantState, User
+from accounts.models import Membership, NoticeKind, Role, Tenant, TenantState, User
 from accounts.models.tenant import SYSTEM_SLUG
 from accounts.refusals import NotFound, Refused
 
@@ -54,6 +55,52 @@ def create_tenant(
             after={"name": tenant.name, "slug": tenant.slug, "owner": owner.email, "owner_is_new": is_new},
         )
     return tenant, owner
+
+
+def set_out(tenant: Tenant) -> None:
+    """A tenant that a person opened by themselves: waits for approval where that is asked for."""
+    tenant.awaits_approval = settings.SIGNUP == "approval"
+    tenant.save(update_fields=["awaits_approval"])
+    trust.begin(tenant, actor=Actor.system("trust"))
+
+
+def approve_tenant(tenant: Tenant, *, actor: Actor) -> Tenant:
+    """From now on it may add domains, and so write to everybody. Raises Refused."""
+    if not actor.is_operator:
+        raise Refused(_("Only an operator can approve a tenant."), reason="operators_only")
+    with transaction.atomic():
+        if not Tenant.objects.filter(pk=tenant.pk, awaits_approval=True).update(awaits_approval=False):
+            raise Refused(_("The tenant %(slug)s waits for no approval.") % {"slug": tenant.slug}, reason="not_waiting")
+        audit.record(
+            actor, "tenant.approve", tenant=tenant, object_id=tenant.id, object_name=tenant.slug,
+            before={"awaits_approval": True}, after={"awaits_approval": False},
+        )  # fmt: skip
+        notices.raise_notice(tenant, NoticeKind.APPROVED)
+    tenant.refresh_from_db()
+    return tenant
+
+
+def update_profile(tenant: Tenant, *, name: str, language: str, time_zone: str, actor: Actor) -> None:
+    """Raises Refused."""
+    name = " ".join(name.split())
+    if not name or len(name) > 120:
+        raise Refused(_("A tenant needs a name of 1 to 120 characters."), reason="name_malformed", field="name")
+    changes = {"name": name, "language": language, "time_zone": time_zone}
+    before = {field: getattr(tenant, field) for field in changes}
+    if before == changes:
+        return
+    with transaction.atomic():
+        Tenant.objects.filter(pk=tenant.pk).update(**changes)
+        audit.record(
+            actor, "tenant.update", tenant=tenant, object_id=tenant.id, object_name=tenant.slug,
+            before=before, after=changes,
+        )  # fmt: skip
+    tenant.refresh_from_db()
+
+
+def waiting_for_approval() -> list[Tenant]:
+    """The longest waiting first."""
+    return list(Tenant.objects.filter(awaits_approval=True).exclude(state=TenantState.CLOSED).order_by("created_at"))
 
 
 def find_tenant(key: str | UUID) -> Tenant:
@@ -118,6 +165,10 @@ def _change_state(
             after={"state": state, "reason": reason},
             reason=reason,
         )
+        if state == TenantState.SUSPENDED:
+            notices.raise_notice(tenant, NoticeKind.PAUSED, data={"reason": reason})
+        else:
+            notices.close_notice(tenant, NoticeKind.PAUSED)
     tenant.refresh_from_db()
     return tenant
 

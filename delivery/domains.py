@@ -62,6 +62,12 @@ def add_domain(tenant: Tenant, name: str, *, actor: Actor, assume_verified: bool
     """
     if assume_verified and not actor.is_operator:
         raise Refused(_("Only an operator can vouch for a domain."), reason="operators_only")
+    if tenant.awaits_approval and not actor.is_operator:
+        # Without a domain it writes to its own members only, by the onboarding domain.
+        raise Refused(
+            _("An operator has to agree first. Until then you can send to the members of the tenant."),
+            reason="awaits_approval",
+        )
     checked = checked_name(name, is_vouched_for=assume_verified)
     now = timezone.now()
     domain = SendingDomain(

@@ -6,18 +6,22 @@ while a list is read is not in it; what is read is as it stood when its page was
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import zstandard
 from django.db import connection
 
 from accounts.identifiers import first_of
 from accounts.models import Tenant
 from delivery.core.states import RecipientState
+from delivery.log_filters import LogFilter, condition
 
 _PAGE = 5000
+_LAST_KEY = UUID(int=(1 << 128) - 1)
 
 
 class RecipientLine(NamedTuple):
@@ -61,9 +65,9 @@ def _page(
         (since is not None, "id >= %s", since and first_of(since)),
         (before is not None, "id < %s", before),
     )
-    for is_wanted, condition, value in extra:
+    for is_wanted, wanted, value in extra:
         if is_wanted:
-            conditions.append(condition)
+            conditions.append(wanted)
             parameters.append(value)
     with connection.cursor() as cursor:
         # The conditions are the literals above; values are bound.
@@ -73,3 +77,108 @@ def _page(
             [*parameters, size],
         )
         return [RecipientLine(*row) for row in cursor.fetchall()]
+
+
+# ---------------------------------------------------------------- the send log as a file
+
+
+class LogLine(NamedTuple):
+    """Machine words throughout: they do not change with the reader's language. Times are UTC."""
+
+    accepted_at: datetime
+    message_id: UUID
+    recipient_id: UUID
+    recipient: str
+    state: str
+    state_since: datetime
+    reply_class: str
+    reply: str
+    attempts: int
+    next_attempt_at: datetime | None
+    returned_at: datetime | None
+    returned_class: str
+    provider: str
+    host: str
+    author: str
+    subject: str
+    header_message_id: str
+    tags: list[str]
+    credential_id: UUID | None
+    stream: str
+
+
+# As they stand in the API, too.
+HEADINGS = tuple({"reply_class": "class"}.get(name, name) for name in LogLine._fields)
+
+
+def log_lines(tenant: Tenant, narrowed: LogFilter, *, before: UUID | None, size: int) -> list[LogLine]:
+    """The next lines, newest first, below the recipient ``before``."""
+    matching = condition(tenant, narrowed)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            # Literals of log_filters; values are bound. The page first: the rest is looked up for its rows alone.
+            f"""WITH page AS MATERIALIZED (
+                    SELECT r.* FROM delivery_recipient AS r WHERE {matching.sql} AND r.id < %s ORDER BY r.id DESC LIMIT %s
+                )
+                SELECT m.accepted_at, page.message_id, page.id, page.address, page.state, page.state_since, page.reply_class,
+                       page.reply, page.attempts, page.next_attempt_at, page.returned_at, page.returned_class,
+                       coalesce(g.key, ''), page.host, m.author, m.subject, m.header_message_id, m.tags, m.credential_id,
+                       coalesce(s.name, '')
+                FROM page
+                JOIN delivery_message AS m ON m.id = page.message_id
+                LEFT JOIN delivery_providergroup AS g ON g.id = page.group_id AND g.kind = 'provider'
+                LEFT JOIN delivery_stream AS s ON s.id = m.stream_id
+                ORDER BY page.id DESC""",
+            [*matching.values, before or _LAST_KEY, size],
+        )
+        return [LogLine(*row) for row in cursor.fetchall()]
+
+
+def matching_ids(tenant: Tenant, narrowed: LogFilter, *, before: UUID | None, size: int) -> list[UUID]:
+    matching = condition(tenant, narrowed)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT r.id FROM delivery_recipient AS r WHERE {matching.sql} AND r.id < %s ORDER BY r.id DESC LIMIT %s",
+            [*matching.values, before or _LAST_KEY, size],
+        )
+        return [row[0] for row in cursor.fetchall()]
+
+
+def write_part(lines: Sequence[LogLine], *, file_format: str, is_first: bool, is_last: bool) -> bytes:
+    """A part of the file: put one behind the other, parts are a whole CSV or JSON document in UTF-8."""
+    if file_format == "csv":
+        rows = [",".join(cell(value) for value in line) for line in lines]
+        # Excel reads UTF-8 only with the mark in front.
+        head = "\ufeff" + ",".join(HEADINGS) + "\r\n" if is_first else ""
+        return (head + "".join(f"{row}\r\n" for row in rows)).encode()
+    documents = ",\n".join(
+        json.dumps(dict(zip(HEADINGS, line, strict=True)), ensure_ascii=False, default=_as_text) for line in lines
+    )
+    before = "[\n" if is_first else ",\n" if documents else ""
+    return (before + documents + ("\n]\n" if is_last else "")).encode()
+
+
+def cell(value: Any) -> str:
+    """A cell of a CSV file that no spreadsheet takes for a formula."""
+    text = " ".join(value) if isinstance(value, list) else _as_text(value)
+    if text.startswith(("=", "+", "-", "@", "\t", "\r")):
+        text = f"'{text}"
+    if any(character in text for character in ',"\r\n'):
+        return '"' + text.replace('"', '""') + '"'
+    return text
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return str(value)
+
+
+def compress(part: bytes) -> bytes:
+    return zstandard.ZstdCompressor().compress(part)
+
+
+def decompress(compressed: bytes) -> bytes:
+    return zstandard.ZstdDecompressor().decompress(compressed)

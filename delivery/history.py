@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
@@ -23,10 +22,10 @@ import zstandard
 from django.db import OperationalError, connection
 from django.db.models import Case, Count, IntegerField, Min, Q, QuerySet, Value, When
 
-from accounts.identifiers import first_of
+from accounts.identifiers import first_of, time_of
 from accounts.models import Credential, Tenant
-from delivery.core.mailbox import MailboxSyntaxError, parse_domain, parse_mailbox
 from delivery.core.states import OPEN, RecipientState
+from delivery.log_filters import Condition, LogFilter, condition
 from delivery.models import (
     Attempt,
     Content,
@@ -42,8 +41,13 @@ from delivery.models import (
 
 # Counting stops here; people then read "10,000 or more".
 COUNT_LIMIT = 10_000
+COUNT_LIMIT_OF_MESSAGES = 1_000
 
-_LAST_KEY = UUID(int=(1 << 128) - 1)
+# The newest parts of a period that are looked through first, where no index gives the order.
+PIECES = (timedelta(hours=12), timedelta(days=2))
+
+_FIRST_KEY, _LAST_KEY = UUID(int=0), UUID(int=(1 << 128) - 1)
+_FAR = datetime(3000, 1, 1, tzinfo=UTC)
 
 # Content is stored with its size; what claims to grow beyond any message we accept is damaged.
 LARGEST_CONTENT_BYTES = 1 << 28
@@ -191,21 +195,6 @@ class MessageView:
         return any(state in OPEN and number for state, number in self.states.items())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogFilter:
-    """What a list is narrowed to: criteria combine with AND, the values of one with OR. Empty means everything."""
-
-    states: frozenset[RecipientState] = frozenset()
-    classes: frozenset[str] = frozenset()
-    recipient: str = ""  # a mailbox, a domain, or a part of an address
-    since: datetime | None = None
-    until: datetime | None = None
-
-    @property
-    def is_narrow(self) -> bool:
-        return bool(self.states or self.classes or self.recipient)
-
-
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Row]):
     """One page of a list, newest first; the keys lead on, and are None where nothing more is."""
@@ -261,39 +250,105 @@ def page_of_recipients(
     size: int = 50,
 ) -> Page[RecipientRow]:
     """A page of the send log, newest first. ``before`` and ``after`` are recipient ids of a page seen earlier."""
-    matching = _matching(tenant, narrowed)
+    matching = condition(tenant, narrowed)
     with _within_the_time_limit():
         if after is not None:
-            found = list(matching.filter(id__gt=after).order_by("id")[: size + 1])
-            more, found = len(found) > size, found[:size][::-1]
+            found = _rows_by_id(_ids(matching, "AND r.id > %s ORDER BY r.id", [after], size + 1))
+            more, found = len(found) > size, found[:size]
+            found = sorted(found, key=lambda recipient: recipient.id, reverse=True)
             newer, older = (found[0].id if more else None), (found[-1].id if found else None)
         else:
-            bounded = matching if before is None else matching.filter(id__lt=before)
-            found = list(bounded.order_by("-id")[: size + 1])
+            found = _rows_by_id(_newest_ids(matching, narrowed, before or _LAST_KEY, size + 1))
             more, found = len(found) > size, found[:size]
             newer = found[0].id if found and before is not None else None
             older = found[-1].id if more else None
         return Page(tuple(_rows(tenant, found)), newer=newer, older=older)
 
 
-def tally(tenant: Tenant, narrowed: LogFilter, *, newer_than: UUID | None = None) -> Tally:
-    """What a filter finds, counted in one query; ``newer`` are those above a recipient the reader has already seen."""
-    newest_first = _matching(tenant, narrowed).order_by("-id").values("id", "state")[: COUNT_LIMIT + 1]
-    matching, parameters = newest_first.query.sql_with_params()
+def _newest_ids(matching: Condition, narrowed: LogFilter, before: UUID, limit: int) -> list[UUID]:
+    found: list[UUID] = []
+    for lower, upper in _pieces(narrowed, before):
+        found += _ids(matching, "AND r.id >= %s AND r.id < %s ORDER BY r.id DESC", [lower, upper], limit - len(found))
+        if len(found) == limit:
+            break
+    return found
+
+
+def _pieces(narrowed: LogFilter, before: UUID) -> Iterator[tuple[UUID, UUID]]:
+    """The period as ranges of keys, newest first.
+
+    Where the order comes from no index, everything in a range is found and sorted before its newest rows are known. So the
+    first ranges are short: what many rows match is found there, whatever lies behind; what few match is found through its
+    own index.
+    """
+    upper = before
+    if narrowed.has_no_order:
+        end = min(time_of(before) if before.version == 7 else _FAR, narrowed.until or _FAR, datetime.now(tz=UTC))
+        for length in PIECES:
+            lower = first_of(end - length)
+            if (narrowed.since is None or end - length > narrowed.since) and lower < upper:
+                yield lower, upper
+                upper = lower
+    yield _FIRST_KEY, upper
+
+
+def _ids(matching: Condition, order: str, keys: list[UUID], limit: int) -> list[UUID]:
+    # Keys alone: an index often has all that is asked for.
+    sql = f"SELECT r.id FROM delivery_recipient AS r WHERE {matching.sql} {order} LIMIT %s"
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [*matching.values, *keys, limit])
+        return [row[0] for row in cursor.fetchall()]
+
+
+def _rows_by_id(recipient_ids: Sequence[UUID]) -> list[Recipient]:
+    """In the order of the keys given."""
+    if not recipient_ids:
+        return []
+    found = {recipient.id: recipient for recipient in Recipient.objects.filter(id__in=recipient_ids)}
+    return [found[key] for key in recipient_ids if key in found]
+
+
+def tally(
+    tenant: Tenant, narrowed: LogFilter, *, newer_than: UUID | None = None, whole: Sequence[RecipientRow] | None = None
+) -> Tally:
+    """What a filter finds, counted in one query; ``newer`` are those above a recipient the reader has already seen.
+
+    ``whole`` are the rows, where a page just read holds all of them: then they are counted as they are.
+    """
+    # What is asked of messages costs a look at each: there, fewer are counted.
+    limit = COUNT_LIMIT_OF_MESSAGES if narrowed.asks_of_the_message else COUNT_LIMIT
+    counted: Counter[RecipientState] = Counter()
+    newer = 0
+    if whole is not None:
+        counted.update(row.state for row in whole)
+    else:
+        matching = condition(tenant, narrowed)
+        for lower, upper in _pieces(narrowed, _LAST_KEY):
+            for state, number, above in _count(matching, lower, upper, newer_than or _LAST_KEY, limit + 1):
+                counted[RecipientState(state)] += number
+                newer += above
+            if counted.total() > limit:
+                break
+    total = counted.total()
+    return Tally(
+        total=min(total, limit),
+        is_exact=total <= limit,
+        by_state={state: counted[state] for state in STATES_BY_URGENCY if state in counted},
+        newer=newer,
+    )
+
+
+def _count(matching: Condition, lower: UUID, upper: UUID, newer_than: UUID, limit: int) -> list[tuple[str, int, int]]:
     with _within_the_time_limit(), connection.cursor() as cursor:
         cursor.execute(
-            # The text in the middle is Django's own, with placeholders.
-            f"SELECT state, count(*), count(*) FILTER (WHERE id > %s) FROM ({matching}) AS found GROUP BY state",
-            [newer_than or _LAST_KEY, *parameters],
+            # The texts in the middle are literals of log_filters, with placeholders.
+            f"""SELECT state, count(*), count(*) FILTER (WHERE id > %s) FROM (
+                    SELECT r.id, r.state FROM delivery_recipient AS r
+                    WHERE {matching.sql} AND r.id >= %s AND r.id < %s ORDER BY r.id DESC LIMIT %s
+                ) AS found GROUP BY state""",
+            [newer_than, *matching.values, lower, upper, limit],
         )
-        counted = {RecipientState(state): (number, newer) for state, number, newer in cursor.fetchall()}
-    total = sum(number for number, _ in counted.values())
-    return Tally(
-        total=min(total, COUNT_LIMIT),
-        is_exact=total <= COUNT_LIMIT,
-        by_state={state: counted[state][0] for state in STATES_BY_URGENCY if state in counted},
-        newer=sum(newer for _, newer in counted.values()),
-    )
+        return list(cursor.fetchall())
 
 
 def rows_of(tenant: Tenant, recipient_ids: Sequence[UUID]) -> list[RecipientRow]:
@@ -302,39 +357,34 @@ def rows_of(tenant: Tenant, recipient_ids: Sequence[UUID]) -> list[RecipientRow]
     return [_row(recipient, recipient.message) for recipient in found]
 
 
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What filters can be chosen from: names by key. Revoked credentials too, since their mail is still in the log."""
+
+    providers: dict[str, str]
+    credentials: dict[str, str]
+    streams: dict[str, str]
+
+
+_CHOICES = """
+SELECT 'provider', key, title FROM delivery_providergroup WHERE kind = 'provider'
+UNION ALL SELECT 'credential', id::text, name FROM accounts_credential WHERE tenant_id = %s
+UNION ALL SELECT 'stream', id::text, name FROM delivery_stream WHERE tenant_id = %s
+ORDER BY 1, 3, 2
+"""
+
+
+def choices_of(tenant: Tenant) -> Choices:
+    named: dict[str, dict[str, str]] = {"provider": {}, "credential": {}, "stream": {}}
+    with connection.cursor() as cursor:
+        cursor.execute(_CHOICES, [tenant.pk, tenant.pk])
+        for kind, key, name in cursor.fetchall():
+            named[kind][key] = name
+    return Choices(providers=named["provider"], credentials=named["credential"], streams=named["stream"])
+
+
 def has_recipients(tenant: Tenant) -> bool:
     return Recipient.objects.of(tenant).exists()
-
-
-def _matching(tenant: Tenant, narrowed: LogFilter) -> QuerySet[Recipient]:
-    matching: QuerySet[Recipient] = Recipient.objects.of(tenant)
-    if narrowed.since is not None:
-        matching = matching.filter(id__gte=first_of(narrowed.since))
-    if narrowed.until is not None:
-        matching = matching.filter(id__lt=first_of(narrowed.until))
-    if narrowed.states:
-        matching = matching.filter(state__in=sorted(narrowed.states))
-    if narrowed.classes:
-        # What was reported back later counts as the reason too, so that "mailbox full" finds both.
-        classes = sorted(narrowed.classes)
-        matching = matching.filter(Q(reply_class__in=classes) | Q(returned_class__in=classes))
-    if narrowed.recipient:
-        matching = matching.filter(_recipient_is(narrowed.recipient))
-    return matching
-
-
-def _recipient_is(searched: str) -> Q:
-    """A whole mailbox and a whole domain are found through their indexes; anything else is a part of the address."""
-    text = unicodedata.normalize("NFKC", searched).strip().removeprefix("mailto:").strip("<>").strip()
-    if "@" in text.lstrip("@"):
-        with contextlib.suppress(MailboxSyntaxError):
-            if "." in text.rpartition("@")[2]:
-                address = parse_mailbox(text).address
-                return Q(address__in=sorted({address, address.lower()}))
-    elif "." in text:
-        with contextlib.suppress(MailboxSyntaxError):
-            return Q(domain=parse_domain(text.lstrip("@")))
-    return Q(address__icontains=text)
 
 
 def _rows(tenant: Tenant, recipients: Sequence[Recipient]) -> Iterator[RecipientRow]:
@@ -642,12 +692,21 @@ def page_of_rejections(
     tenant: Tenant,
     *,
     since: datetime | None = None,
+    credential: UUID | None = None,
+    reasons: Sequence[str] = (),
+    codes: Sequence[int] = (),
     before: UUID | None = None,
     after: UUID | None = None,
     size: int = 50,
 ) -> Page[RejectionEntry]:
-    """The rejection log, newest first; repeats within a minute are one row with a count."""
+    """The rejection log, newest first; repeats within a minute are one row with a count. Empty criteria narrow nothing."""
     matching = RejectionEntry.objects.of(tenant).select_related("credential")
+    if credential is not None:
+        matching = matching.filter(credential=credential)
+    if reasons:
+        matching = matching.filter(reason__in=reasons)
+    if codes:
+        matching = matching.filter(code__in=codes)
     if since is not None:
         matching = matching.filter(id__gte=first_of(since))
     with _within_the_time_limit():
@@ -659,6 +718,12 @@ def page_of_rejections(
         found = list(bounded.order_by("-id")[: size + 1])
         more, found = len(found) > size, found[:size]
         return Page(tuple(found), found[0].id if found and before is not None else None, found[-1].id if more else None)
+
+
+def reply_codes_of_rejections(tenant: Tenant) -> list[int]:
+    """Those that a filter can choose from: what this tenant's clients were told."""
+    codes = RejectionEntry.objects.of(tenant).order_by("code").values_list("code", flat=True).distinct()
+    return list(codes[:50])
 
 
 # ---------------------------------------------------------------- figures of the queue

@@ -470,6 +470,21 @@ def all_rows(tenant: Tenant | None, wanted: ListFilter) -> Iterator[Suppression]
         before = page[-1].id
 
 
+def matching(tenant: Tenant, *, address: str, domain: str) -> list[Suppression]:
+    """All that keep this tenant's mail from an address now: its own, its streams' and the operator's; the nearest first."""
+    rows = Suppression.objects.raw(
+        """SELECT * FROM (
+               SELECT * FROM delivery_suppression WHERE value = %s AND kind = 'address'
+               UNION ALL SELECT * FROM delivery_suppression WHERE value = %s AND kind = 'domain'
+               UNION ALL SELECT * FROM delivery_suppression WHERE kind = 'pattern' AND %s LIKE like_pattern
+           ) AS found
+           WHERE (tenant_id = %s OR owner_id = %s) AND removed_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+           ORDER BY kind, id LIMIT 100""",
+        [key_of(address), domain, key_of(address), tenant.pk, OPERATOR],
+    ).prefetch_related("stream")
+    return list(rows)
+
+
 # ---------------------------------------------------------------- CSV
 
 COLUMNS = ("address", "kind", "scope", "stream", "reason", "class", "created_at", "expires_at", "hits", "detail")

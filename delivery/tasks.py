@@ -5,8 +5,20 @@ from __future__ import annotations
 import structlog
 from celery import shared_task
 
-from delivery import domains, partitions, reply_rules, strikes, suppression_imports, suppressions
+from delivery import (
+    closing,
+    domains,
+    jobs,
+    partitions,
+    reply_rules,
+    retention,
+    strikes,
+    suppression_imports,
+    suppressions,
+    track_record,
+)
 from delivery.acceptance import once
+from delivery.statistics import counting
 
 log = structlog.get_logger(__name__)
 
@@ -104,9 +116,69 @@ def read_reports() -> None:
         strikes.judge_due()
 
 
+@shared_task(name="delivery.watch_tenants", ignore_result=True)
+def watch_tenants() -> None:
+    """What a tenant's people must be told: limits and domains. Letters follow from another task."""
+    track_record.watch_limits()
+    track_record.watch_domains()
+
+
+@shared_task(name="delivery.watch_rates", ignore_result=True)
+def watch_rates() -> None:
+    """Bounces and complaints that rise; and tenants that have earned a higher limit."""
+    track_record.watch_rates()
+    risen = track_record.raise_trust()
+    if risen:
+        log.info("trust_raised", count=risen)
+
+
+@shared_task(name="delivery.erase_tenants", ignore_result=True)
+def erase_tenants() -> None:
+    """What was closed long enough ago."""
+    erased = closing.erase_due()
+    if erased:
+        log.info("tenants_erased", count=erased)
+
+
+@shared_task(name="delivery.drop_old_content", ignore_result=True)
+def drop_old_content() -> None:
+    """Content whose time is over."""
+    dropped = retention.drop_old()
+    if dropped:
+        log.info("content_dropped", partitions=len(dropped))
+
+
 @shared_task(name="delivery.reports.write", ignore_result=True)
 def write_reports() -> None:
     """Write the reports we owe to reverse-paths. Engines do so too, a few at a time; each is written once."""
     from delivery.reports import owed
 
     owed.write_waiting()
+
+
+@shared_task(name="delivery.count_events", ignore_result=True)
+def count_events() -> None:
+    """What has happened becomes figures."""
+    counting.count_waiting()
+
+
+@shared_task(name="delivery.forget_statistics", ignore_result=True)
+def forget_statistics() -> None:
+    """Counters that no page asks for any more."""
+    forgotten = counting.forget_old()
+    if forgotten:
+        log.info("statistics_forgotten", count=forgotten)
+
+
+@shared_task(name="delivery.work_on_jobs", ignore_result=True)
+def work_on_jobs() -> None:
+    """Exports, and changes to all that a filter finds."""
+    jobs.work()
+
+
+@shared_task(name="delivery.forget_jobs", ignore_result=True)
+def forget_jobs() -> None:
+    """Exported files past their time."""
+    forgotten = jobs.forget_old()
+    if forgotten:
+        log.info("jobs_forgotten", count=forgotten)

@@ -19,14 +19,26 @@ from delivery.models import Stream
 
 
 def open_tenant(
-    name: str, *, owner_email: str, actor: Actor, slug: str = "", language: str = "ja", time_zone: str = "Asia/Tokyo"
+    name: str,
+    *,
+    owner_email: str,
+    actor: Actor,
+    slug: str = "",
+    language: str = "ja",
+    time_zone: str = "Asia/Tokyo",
+    by_themselves: bool = False,
 ) -> tuple[Tenant, User]:
-    """The tenant, ready to send, and its owner. Raises accounts.refusals.Refused."""
+    """The tenant, ready to send, and its owner. Raises accounts.refusals.Refused.
+
+    Opened ``by_themselves`` it waits for an operator's approval where the installation asks for one.
+    """
     with transaction.atomic():
         tenant, owner = tenants.create_tenant(
             name, owner_email=owner_email, actor=actor, slug=slug, language=language, time_zone=time_zone
         )
         foundation.give_streams(tenant)
+        if by_themselves:
+            tenants.set_out(tenant)
     return tenant, owner
 
 

@@ -139,7 +139,8 @@ def drop_dead_connections(**_signal: Any) -> None:
 # Beat only sends names; publishers in other parts have Django set up already.
 if settings.PART in {"worker", "webhooks", "housekeeping"}:
     django.setup()
-    app.autodiscover_tasks(["delivery"], force=True)
+    # Workers load neither pages nor letters.
+    app.autodiscover_tasks(["delivery", "relayweb"] if settings.PART == "housekeeping" else ["delivery"], force=True)
 app.steps["worker"].add(SayThatWeAreUp)
 if settings.PART == "worker":
     app.steps["worker"].add(_engine_step())

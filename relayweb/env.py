@@ -126,6 +126,14 @@ def endpoints(name: str, default: str) -> list[Endpoint]:
     return [_endpoint(name, word) for word in words(name, default)]
 
 
+def link(name: str) -> str:
+    """An address for readers: https, http or mailto; empty for none."""
+    value = text(name, "")
+    if value and not value.startswith(("https://", "http://", "mailto:")):
+        raise ConfigurationError(f"{PREFIX}{name} must begin with https://, http:// or mailto:, not {value!r}")
+    return value
+
+
 def endpoint(name: str) -> Endpoint | None:
     value = text(name, "")
     return _endpoint(name, value) if value else None

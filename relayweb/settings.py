@@ -93,7 +93,10 @@ FEEDBACK_DOMAIN = env.text("FEEDBACK_DOMAIN", "").lower()
 MAIL_FROM = env.text("MAIL_FROM", f"relayweb <no-reply@{'system.relay.test' if DEVELOPMENT else HOSTNAME}>")
 EMAIL_BACKEND = "relayweb.mail_backend.EmailBackend"
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = MAIL_FROM
-SIGNUP = env.choice("SIGNUP", ("open", "approval", "invitation"), "invitation")
+SIGNUP = env.choice("SIGNUP", ("open", "approval", "invitation"), "open" if DEVELOPMENT else "invitation")
+
+# New tenants that opened themselves begin with a small daily limit, which rises with clean sending (accounts.trust).
+TRUST_LADDER = env.flag("TRUST_LADDER", True)
 
 _public = urlsplit(PUBLIC_URL)
 if _public.scheme not in {"http", "https"} or not _public.hostname:
@@ -208,6 +211,9 @@ WSGI_APPLICATION = "relayweb.wsgi.application"
 
 # ---- console: pages, sessions, languages, security headers (relayweb.console)
 SERVICE_NAME = env.text("SERVICE_NAME", "relayweb")
+# Where the operator helps, and on which terms; shown on every page, by links that only https, http and mailto may be.
+SUPPORT_URL = env.link("SUPPORT_URL")
+TERMS_URL = env.link("TERMS_URL")
 if CACHE_URL and PART == "web":
     from redis.backoff import NoBackoff
     from redis.retry import Retry

@@ -34,6 +34,13 @@ class Tenant(models.Model):
     language = models.CharField(max_length=2, default="ja")
     time_zone = models.CharField(max_length=64, default="Asia/Tokyo")
     requires_two_factors = models.BooleanField(default=False)
+    awaits_approval = models.BooleanField(
+        default=False, help_text="by an operator; until then it writes to its own members only, and adds no domain"
+    )
+
+    # The trust ladder (accounts.trust); empty: not on it.
+    trust_level = models.PositiveSmallIntegerField(null=True, blank=True)
+    trust_since = models.DateTimeField(null=True, blank=True)
 
     # Limits; empty means the operator's default.
     hourly_limit = models.PositiveIntegerField(null=True, blank=True)
@@ -57,6 +64,7 @@ class Tenant(models.Model):
 
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     closed_at = models.DateTimeField(null=True, blank=True)
+    erased_at = models.DateTimeField(null=True, blank=True, help_text="its mail is gone; the row keeps the slug taken")
 
     class Meta:
         constraints: ClassVar = [

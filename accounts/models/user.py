@@ -36,6 +36,9 @@ class User(AbstractBaseUser):
     theme = models.CharField(max_length=5, blank=True, help_text="light, dark, or empty: as the device")
     is_active = models.BooleanField(default=True)
     is_operator = models.BooleanField(default=False)
+    has_second_factor = models.BooleanField(
+        default=False, help_text="a passkey or an authenticator app; kept by accounts.factors"
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     objects: ClassVar[UserManager] = UserManager()

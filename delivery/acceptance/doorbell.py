@@ -22,6 +22,7 @@ _AFTER_FAILURE_S = 5.0
 
 _WAKE = "delivery.wake"
 _READ = "delivery.reports.read"
+_JOBS = "delivery.work_on_jobs"
 _IMPORT = "delivery.import_suppressions"
 
 _start = threading.Lock()
@@ -36,6 +37,11 @@ def ring() -> None:
 def ring_for_reports() -> None:
     """Something came back. Never blocks, never raises."""
     _bell(_READ, "reports").ring()
+
+
+def ring_for_jobs() -> None:
+    """Somebody has asked for an export or a change. Never blocks, never raises."""
+    _bell(_JOBS, "housekeeping").ring()
 
 
 def ring_for_imports() -> None:

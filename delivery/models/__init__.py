@@ -9,6 +9,7 @@ from delivery.models.attempt import Attempt
 from delivery.models.domain import DkimKey, DkimKeyState, DomainState, SendingDomain
 from delivery.models.event import DeliveryEvent
 from delivery.models.idempotency import IdempotencyKey
+from delivery.models.job import Job, JobKind, JobPart, JobState
 from delivery.models.message import Content, Message
 from delivery.models.owed import OwedAction, OwedDsn
 from delivery.models.provider import GroupKind, ProviderGroup
@@ -18,7 +19,9 @@ from delivery.models.rejection import RejectionEntry
 from delivery.models.returned import Complaint, ReturnedKind, ReturnedMail
 from delivery.models.route import Route
 from delivery.models.rule import ReplyRule, UnmatchedReply
+from delivery.models.saved_filter import SavedFilter
 from delivery.models.source import Node, PoolKind, SourceAddress, SourcePool, SourceState
+from delivery.models.statistic import EventToCount, Statistic, StatisticClass, StatisticTag, StatisticTime
 from delivery.models.stream import Stream, StreamKind
 from delivery.models.suppression import (
     ImportState,
@@ -52,9 +55,14 @@ __all__ = [
     "DomainReport",
     "DomainRoute",
     "DomainState",
+    "EventToCount",
     "GroupKind",
     "IdempotencyKey",
     "ImportState",
+    "Job",
+    "JobKind",
+    "JobPart",
+    "JobState",
     "Lane",
     "Message",
     "MtaStsPolicy",
@@ -72,10 +80,15 @@ __all__ = [
     "ReturnedKind",
     "ReturnedMail",
     "Route",
+    "SavedFilter",
     "SendingDomain",
     "SourceAddress",
     "SourcePool",
     "SourceState",
+    "Statistic",
+    "StatisticClass",
+    "StatisticTag",
+    "StatisticTime",
     "Stream",
     "StreamKind",
     "Strike",

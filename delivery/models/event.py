@@ -13,7 +13,7 @@ from delivery.core.states import EventKind
 
 
 class DeliveryEvent(models.Model):
-    """Range-partitioned by ``message_id``. Only ever added: a trigger refuses UPDATE and DELETE."""
+    """Range-partitioned by ``message_id``. Only ever added: a trigger refuses UPDATE, and DELETE unless its tenant is closed."""
 
     pk = models.CompositePrimaryKey("message_id", "id")
     id = models.UUIDField(editable=False)

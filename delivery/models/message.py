@@ -52,6 +52,10 @@ class Message(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["tenant", "-id"], name="message_of_tenant"),
             models.Index(fields=["tenant", "header_message_id"], name="message_by_message_id_field"),
+            # send log: filters by what a message has in common with others. Rows are never updated, so each costs one entry.
+            models.Index(fields=["tenant", "author", "-id"], name="message_by_author"),
+            models.Index(fields=["tenant", "credential", "-id"], name="message_by_credential"),
+            models.Index(fields=["tenant", "stream", "-id"], name="message_by_stream"),
         ]
 
     def __str__(self) -> str:

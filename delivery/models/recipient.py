@@ -58,6 +58,21 @@ class Recipient(models.Model):
             models.Index(fields=["tenant", "state", "-id"], name="recipient_by_state"),
             models.Index(fields=["tenant", "address", "-id"], name="recipient_by_address"),
             models.Index(fields=["tenant", "domain", "-id"], name="recipient_by_domain"),
+            # send log: filters that few recipients match. Each but the first holds only the rows it is for, so that what is
+            # accepted at the first try pays for none of them.
+            models.Index(fields=["tenant", "group", "-id"], name="recipient_by_group"),
+            models.Index(
+                fields=["tenant", "reply_class", "-id"], name="recipient_by_class", condition=~models.Q(reply_class="")
+            ),
+            models.Index(
+                fields=["tenant", "returned_class", "-id"],
+                name="recipient_by_returned",
+                condition=~models.Q(returned_class=""),
+            ),
+            models.Index(
+                fields=["tenant", "-id"], name="recipient_ambiguous", condition=models.Q(has_ambiguous_attempt=True)
+            ),
+            models.Index(fields=["tenant", "-id"], name="recipient_retried", condition=models.Q(attempts__gt=1)),
         ]
 
     def __str__(self) -> str:

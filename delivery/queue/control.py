@@ -28,13 +28,14 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Which:
-    """Which open recipients: a message's, one, a sending domain's, or those that all of the narrower words describe.
+    """Which open recipients: a message's, one, some of a tenant's, a sending domain's, or those that all narrower words describe.
 
     ``provider`` is the key of a provider group, ``recipient_domain`` an A-label; without a tenant they mean everybody's mail.
     """
 
     message_id: UUID | None = None
     recipient_id: UUID | None = None
+    recipient_ids: tuple[UUID, ...] | None = None
     tenant_id: UUID | None = None
     domain_id: UUID | None = None
     stream_id: UUID | None = None
@@ -43,6 +44,10 @@ class Which:
 
     @property
     def condition(self) -> tuple[str, list[Any]]:
+        if self.recipient_ids is not None:
+            if self.tenant_id is None:
+                raise ValueError("name the tenant of these recipients")
+            return "entry.recipient_id = ANY(%s) AND entry.tenant_id = %s", [list(self.recipient_ids), self.tenant_id]
         if self.recipient_id is not None:
             return "entry.recipient_id = %s", [self.recipient_id]
         if self.message_id is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from accounts import quotas, tenants
+from accounts import quotas, tenants, trust
 from accounts.audit import Actor
 from accounts.models import QuietStreams, Tenant
 from delivery import quiet_hours
@@ -84,6 +84,25 @@ def close(tenant: str, reason: str) -> None:
     output.record(shape(tenants.close_tenant(tenants.find_tenant(tenant), actor=Actor.command_line(), reason=reason)))
 
 
+@command.command("approve")
+@subject("tenant", "tenant", TENANT_HELP)
+def approve(tenant: str) -> None:
+    """Agree to a tenant that opened itself: it may add sending domains from now on."""
+    output.record(shape(tenants.approve_tenant(tenants.find_tenant(tenant), actor=Actor.command_line())))
+
+
+@command.command("trust")
+@subject("tenant", "tenant", TENANT_HELP)
+@click.option("--step", required=True, help="From 0; the number of steps for the end, `none` for off the ladder.")
+def trust_(tenant: str, step: str) -> None:
+    """Set the step of the trust ladder, and with it the daily limit."""
+    if step != "none" and not step.isdecimal():
+        raise click.UsageError("A step is a number or none.")
+    found = tenants.find_tenant(tenant)
+    trust.set_step(found, None if step == "none" else int(step), actor=Actor.command_line())
+    output.record({**shape(found), "limits": quotas.as_mapping(quotas.limits_of(found))})
+
+
 @command.command("quiet-hours")
 @subject("tenant", "tenant", TENANT_HELP)
 @click.option(
@@ -121,4 +140,6 @@ def shape(tenant: Tenant) -> dict[str, Any]:
         else None,
         "created_at": tenant.created_at,
         "closed_at": tenant.closed_at,
+        "awaits_approval": tenant.awaits_approval,
+        "trust_level": tenant.trust_level,
     }

@@ -6,7 +6,8 @@ valid; everything else about sessions (a changed password ends the others) is Dj
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
@@ -16,12 +17,14 @@ from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 from django.views.decorators.cache import never_cache
 
 from accounts.audit import Actor
 from accounts.models import Membership, Role, Tenant, TenantState, User
+from relayweb.console import visits
 
 UTC_COOKIE = "relay_clock"
 
@@ -36,6 +39,7 @@ class Seat:
     person: User
     role: Role
     peer_address: str | None = None
+    membership: Membership | None = None
 
     @property
     def actor(self) -> Actor:
@@ -62,6 +66,8 @@ def tenant_page(role: Role = Role.ANALYST) -> Callable[[View], View]:
             if not request.user.is_authenticated:
                 return _signed_out(request)
             seat = _take_seat(request, membership or _membership(request, slug))
+            if seat.tenant.requires_two_factors and not seat.person.has_second_factor:
+                return _to_second_factor(request)
             if not seat.role.includes(role):
                 raise PermissionDenied
             return view(request, seat, **kwargs)
@@ -83,6 +89,7 @@ def operator_page(view: View) -> View:
         if not request.user.is_operator:
             raise Http404
         use_clock_of(request, request.user.time_zone)
+        visits.note(request)
         return view(request, **kwargs)
 
     return within
@@ -96,6 +103,8 @@ def person_page(view: View) -> View:
     def within(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
         if not request.user.is_authenticated:
             return _signed_out(request)
+        use_clock_of(request, request.user.time_zone)
+        visits.note(request)
         return view(request, **kwargs)
 
     return within
@@ -111,11 +120,27 @@ def use_clock_of(request: HttpRequest, zone: str) -> None:
         timezone.deactivate()
 
 
+@contextmanager
+def in_clock_of(zone: str) -> Iterator[None]:
+    """For what is written outside a request: times in this zone, or the installation's if there is none of that name."""
+    try:
+        chosen = ZoneInfo(zone or timezone.get_default_timezone_name())
+    except (ZoneInfoNotFoundError, ValueError):
+        chosen = ZoneInfo(timezone.get_default_timezone_name())
+    with timezone.override(chosen):
+        yield
+
+
 def _signed_out(request: HttpRequest) -> HttpResponse:
     if request.headers.get("HX-Request"):
         # A part that refreshes must not be filled with the sign-in page: it keeps its content and says that it is old.
         return HttpResponse(status=401)
     return redirect_to_login(request.get_full_path())
+
+
+def _to_second_factor(request: HttpRequest) -> HttpResponse:
+    """The tenant demands a second factor that this member has not: the page that sets one up says so."""
+    return HttpResponse(status=401) if request.headers.get("HX-Request") else redirect("security")
 
 
 def _membership_at_once(request: HttpRequest, slug: str) -> Membership | None:
@@ -143,7 +168,10 @@ def _take_seat(request: HttpRequest, membership: Membership | None) -> Seat:
     if membership is None or membership.tenant.state == TenantState.CLOSED:
         raise Http404
     assert isinstance(request.user, User)
-    seat = Seat(membership.tenant, request.user, Role(membership.role), request.META.get("REMOTE_ADDR") or None)
+    seat = Seat(
+        membership.tenant, request.user, Role(membership.role), request.META.get("REMOTE_ADDR") or None, membership
+    )
     request.seat = seat  # type: ignore[attr-defined]
     use_clock_of(request, seat.person.time_zone or seat.tenant.time_zone)
+    visits.note(request)
     return seat

@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 from django.utils.translation import get_language
 
-from accounts.models import Membership
+from accounts.models import Membership, Notice
 from relayweb.console.access import UTC_COOKIE
 
 THEME_COOKIE = "relay_theme"
@@ -21,6 +21,8 @@ def console(request: HttpRequest) -> dict[str, Any]:
     theme = request.COOKIES.get(THEME_COOKIE, "")
     return {
         "service": settings.SERVICE_NAME,
+        "support_url": settings.SUPPORT_URL,
+        "terms_url": settings.TERMS_URL,
         "language": get_language() or settings.LANGUAGE_CODE,
         "languages": settings.LANGUAGES,
         "theme": theme if theme in THEMES else "",
@@ -28,8 +30,14 @@ def console(request: HttpRequest) -> dict[str, Any]:
         "seat": getattr(request, "seat", None),
         "reference": getattr(request, "reference", ""),
         "is_test_profile": settings.TEST_PROFILE,
+        "notice_count": SimpleLazyObject(lambda: _open_notices(request)),
         "memberships": SimpleLazyObject(lambda: _memberships(request)),
     }
+
+
+def _open_notices(request: HttpRequest) -> int:
+    seat = getattr(request, "seat", None)
+    return 0 if seat is None else Notice.objects.of(seat.tenant).filter(closed_at=None).count()
 
 
 def _memberships(request: HttpRequest) -> list[Membership]:

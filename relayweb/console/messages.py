@@ -19,10 +19,11 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 
-from delivery import history
+from delivery import history, saved_filters
 from delivery.core.classification import ReplyClass
 from delivery.core.states import RecipientState
-from delivery.history import LogFilter, Tally, TookTooLong
+from delivery.history import Choices, Tally, TookTooLong
+from delivery.log_filters import OTHER_PROVIDERS, LogFilter
 from relayweb.console import moments, stories, words
 from relayweb.console.access import Seat, tenant_page
 
@@ -30,7 +31,10 @@ PAGE_SIZE = 50
 DEFAULT_DAYS = 7
 PERIODS: dict[int, str | Promise] = {1: _("24 hours"), 7: _("7 days"), 30: _("30 days"), 90: _("90 days")}
 FURTHER_BACK = timedelta(days=30)
-MOST_RECIPIENT_CHARACTERS = 320
+MOST_CHARACTERS = 320
+MOST_PROVIDERS = 20
+TEXTS = ("recipient", "author", "subject", "tag", "message_id")
+FLAGS = ("put_off", "returned", "ambiguous", "complained")
 MOST_OPEN_ROWS = PAGE_SIZE
 
 
@@ -44,17 +48,40 @@ class LogQuery:
     days: int = DEFAULT_DAYS
     since: datetime | None = None
     until: datetime | None = None
+    by_outcome: bool = False
+    providers: tuple[str, ...] = ()
+    author: str = ""
+    subject: str = ""
+    tag: str = ""
+    credential: UUID | None = None
+    stream: UUID | None = None
+    message_id: str = ""
+    attempts: int = 0
+    put_off: bool = False
+    returned: bool = False
+    ambiguous: bool = False
+    complained: bool = False
 
     @classmethod
     def read(cls, given: QueryDict) -> LogQuery:
-        days = given.get("days", "")
+        days, attempts = given.get("days", ""), given.get("attempts", "")
         return cls(
             states=tuple(state for state in RecipientState if state in given.getlist("state")),
             classes=tuple(known for known in ReplyClass if known in given.getlist("class")),
-            recipient=given.get("recipient", "").replace("\x00", "").strip()[:MOST_RECIPIENT_CHARACTERS],
+            recipient=_text(given, "recipient"),
             days=int(days) if days.isdecimal() and int(days) in PERIODS else DEFAULT_DAYS,
             since=_moment(given.get("since", "")),
             until=_moment(given.get("until", "")),
+            by_outcome=given.get("time") == "outcome",
+            providers=tuple(dict.fromkeys(_plain(key) for key in given.getlist("provider")[:MOST_PROVIDERS] if key)),
+            author=_text(given, "author"),
+            subject=_text(given, "subject"),
+            tag=_text(given, "tag"),
+            credential=_uuid(given.get("credential", "")),
+            stream=_uuid(given.get("stream", "")),
+            message_id=_text(given, "message_id", most=998),
+            attempts=int(attempts) if attempts.isdecimal() and len(attempts) < 4 else 0,
+            **{name: given.get(name) == "1" for name in FLAGS},
         )
 
     @property
@@ -62,14 +89,20 @@ class LogQuery:
         """For the address of a page that shows the same."""
         pairs: list[tuple[str, str]] = [("state", state) for state in self.states]
         pairs += [("class", known) for known in self.classes]
-        if self.recipient:
-            pairs.append(("recipient", self.recipient))
+        pairs += [("provider", key) for key in self.providers]
+        pairs += [(name, value) for name in TEXTS if (value := getattr(self, name))]
+        pairs += [(name, str(value)) for name in ("credential", "stream") if (value := getattr(self, name))]
+        pairs += [(name, "1") for name in FLAGS if getattr(self, name)]
+        if self.attempts:
+            pairs.append(("attempts", str(self.attempts)))
         if self.days != DEFAULT_DAYS:
             pairs.append(("days", str(self.days)))
         if self.since:
             pairs.append(("since", _iso(self.since)))
         if self.until:
             pairs.append(("until", _iso(self.until)))
+        if self.by_outcome:
+            pairs.append(("time", "outcome"))
         return urlencode(pairs)
 
     def window(self, now: datetime) -> tuple[datetime, datetime | None]:
@@ -85,6 +118,19 @@ class LogQuery:
             recipient=self.recipient,
             since=since,
             until=until,
+            by_outcome=self.by_outcome,
+            providers=frozenset(self.providers),
+            author=self.author,
+            subject=self.subject,
+            tag=self.tag,
+            credential=self.credential,
+            stream=self.stream,
+            header_message_id=self.message_id,
+            min_attempts=self.attempts,
+            was_put_off=self.put_off,
+            is_returned=self.returned,
+            is_ambiguous=self.ambiguous,
+            is_complained=self.complained,
         )
 
     def further_back(self, now: datetime) -> LogQuery:
@@ -94,7 +140,16 @@ class LogQuery:
 
     @property
     def is_default_period(self) -> bool:
-        return self.since is None and self.until is None and self.days == DEFAULT_DAYS
+        return self.since is None and self.until is None and self.days == DEFAULT_DAYS and not self.by_outcome
+
+    @property
+    def number_of_more(self) -> int:
+        """Criteria in force that stand behind "more filters"."""
+        single = (self.author, self.subject, self.tag, self.credential, self.stream, self.message_id, self.attempts)
+        period = (self.since or self.until, self.by_outcome)
+        return (
+            len(self.providers) + sum(map(bool, (*single, *period))) + sum(bool(getattr(self, name)) for name in FLAGS)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +167,17 @@ def log(request: HttpRequest, seat: Seat) -> HttpResponse:
     now = timezone.now()
     query = LogQuery.read(request.GET)
     narrowed = query.narrowed(now)
+    choices = history.choices_of(seat.tenant)
     context = {
         "section": "messages",
         "query": query,
         "states": words.STATES,
         "classes": words.CLASSES,
         "periods": PERIODS,
-        "chips": _chips(query),
+        "flags": _flags(query),
+        "choices": choices,
+        "chips": chips_of(query, choices),
+        "saved": saved_filters.visible_to(seat.tenant, seat.person),
         "further_back": query.further_back(now),
         "since": narrowed.since,
         "until": narrowed.until,
@@ -127,10 +186,11 @@ def log(request: HttpRequest, seat: Seat) -> HttpResponse:
         page = history.page_of_recipients(
             seat.tenant, narrowed, before=_key(request, "before"), after=_key(request, "after"), size=PAGE_SIZE
         )
-        counted = history.tally(seat.tenant, narrowed)
+        is_first = "before" not in request.GET and "after" not in request.GET
+        whole = page.rows if is_first and page.older is None else None
+        counted = history.tally(seat.tenant, narrowed, whole=whole)
     except TookTooLong:
         return render(request, "console/messages/log.html", {**context, "took_too_long": True})
-    is_first = "before" not in request.GET and "after" not in request.GET
     is_unused = not page.rows and is_first and not history.has_recipients(seat.tenant)
     lines = [stories.line_of(row) for row in page.rows]
     context |= {
@@ -202,7 +262,12 @@ def _answer(query: LogQuery, counted: Tally) -> str:
     return ngettext("{n} recipient matches.", "{n} recipients match.", counted.total).format(n=f"{counted.total:,}")
 
 
-def _chips(query: LogQuery) -> list[Chip]:
+def _flags(query: LogQuery) -> list[tuple[str, words.Text, bool]]:
+    return [(name, words.LOG_FLAGS[name], getattr(query, name)) for name in FLAGS]
+
+
+def chips_of(query: LogQuery, choices: Choices) -> list[Chip]:
+    """What is in force, each with the address without it."""
     chips = [
         Chip(
             gettext("State"),
@@ -219,11 +284,37 @@ def _chips(query: LogQuery) -> list[Chip]:
         )
         for known in query.classes
     ]
-    if query.recipient:
-        chips.append(Chip(gettext("Recipient"), query.recipient, replace(query, recipient="").encoded))
+    chips += [
+        Chip(
+            gettext("Provider"),
+            words.OTHER_PROVIDERS if key == OTHER_PROVIDERS else choices.providers.get(key, key),
+            replace(query, providers=tuple(other for other in query.providers if other != key)).encoded,
+        )
+        for key in query.providers
+    ]
+    chips += [
+        Chip(words.LOG_TEXTS[name], value, replace(query, **{name: ""}).encoded)  # type: ignore[arg-type]
+        for name in TEXTS
+        if (value := getattr(query, name))
+    ]
+    for name, title, named in (
+        ("credential", gettext("Credential"), choices.credentials),
+        ("stream", gettext("Stream"), choices.streams),
+    ):
+        if (key := getattr(query, name)) is not None:
+            without = replace(query, **{name: None}).encoded  # type: ignore[arg-type]
+            chips.append(Chip(title, named.get(str(key), str(key)), without))
+    if query.attempts:
+        chips.append(Chip(gettext("Attempts at least"), str(query.attempts), replace(query, attempts=0).encoded))
+    chips += [
+        Chip(gettext("Only"), words.LOG_FLAGS[name], replace(query, **{name: False}).encoded)  # type: ignore[arg-type]
+        for name in FLAGS
+        if getattr(query, name)
+    ]
     if not query.is_default_period:
-        plain = replace(query, days=DEFAULT_DAYS, since=None, until=None).encoded
-        chips.append(Chip(gettext("Period"), _period_words(query), plain))
+        plain = replace(query, days=DEFAULT_DAYS, since=None, until=None, by_outcome=False).encoded
+        title = gettext("Settled within") if query.by_outcome else gettext("Period")
+        chips.append(Chip(title, _period_words(query), plain))
     return chips
 
 
@@ -257,6 +348,14 @@ def _uuid(text: str) -> UUID | None:
         return UUID(text)
     except ValueError:
         return None
+
+
+def _text(given: QueryDict, name: str, *, most: int = MOST_CHARACTERS) -> str:
+    return _plain(given.get(name, ""))[:most]
+
+
+def _plain(text: str) -> str:
+    return text.replace("\x00", "").strip()
 
 
 def _moment(text: str) -> datetime | None:

@@ -1,4 +1,4 @@
-"""Bounds how often a sign-in may be tried, by peer and by account, without locking the owner out.
+"""Bounds how often a sign-in, a code or a mail may be tried, by peer and by account, without locking the owner out.
 
 Counted in the cache; while that is away each web process counts for itself, so that sign-in never depends on the broker.
 The owner of an account comes from another address than who guesses, so the tight limit is on the pair of both.
@@ -10,6 +10,7 @@ import hashlib
 import ipaddress
 import logging
 import time
+from dataclasses import dataclass
 
 import redis
 from django.core.cache import BaseCache, caches
@@ -22,13 +23,32 @@ PER_NETWORK = 40
 PER_ACCOUNT = 100
 
 
-def may_try(account: str, peer: str) -> int:
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Within a quarter of an hour."""
+
+    purpose: str
+    per_account_and_network: int
+    per_network: int
+    per_account: int
+
+
+SIGN_IN = Bounds("sign-in", PER_ACCOUNT_AND_NETWORK, PER_NETWORK, PER_ACCOUNT)
+# Six digits can be guessed: whoever has come so far knows the password, so the account itself is bounded tightly.
+CODE = Bounds("code", 8, 40, 12)
+# Nobody's mailbox is to be filled by strangers, from wherever they ask.
+MAIL = Bounds("mail", 5, 20, 5)
+# Options and answers of passkeys name nobody beforehand.
+PASSKEY = Bounds("passkey", 40, 40, 40)
+
+
+def may_try(account: str, peer: str, *, bounds: Bounds = SIGN_IN) -> int:
     """Counts a try; 0 if it may go on, else the seconds to wait."""
-    network = network_of(peer)
+    network, who = network_of(peer), account.lower()
     limits = (
-        (f"{account.lower()} {network}", PER_ACCOUNT_AND_NETWORK),
-        (network, PER_NETWORK),
-        (account.lower(), PER_ACCOUNT),
+        (f"{bounds.purpose} {who} {network}", bounds.per_account_and_network),
+        (f"{bounds.purpose} {network}", bounds.per_network),
+        (f"{bounds.purpose} {who}", bounds.per_account),
     )
     window, elapsed = divmod(int(time.time()), WINDOW_SECONDS)
     # Every count is raised, also when an earlier one is over: trying on must not make room elsewhere.
@@ -38,12 +58,12 @@ def may_try(account: str, peer: str) -> int:
     return 0
 
 
-def forget(account: str, peer: str) -> None:
+def forget(account: str, peer: str, *, bounds: Bounds = SIGN_IN) -> None:
     """After a good sign-in: a person who mistyped a few times starts afresh."""
     window = int(time.time()) // WINDOW_SECONDS
     for cache in (caches["default"], caches["process"]):
         try:
-            cache.delete(_key(f"{window} {account.lower()} {network_of(peer)}"))
+            cache.delete(_key(f"{window} {bounds.purpose} {account.lower()} {network_of(peer)}"))
         except (redis.RedisError, OSError):
             continue
 

@@ -27,6 +27,8 @@ from delivery.domain_checks import Finding, Level
 from delivery.models import (
     DomainState,
     ImportState,
+    JobKind,
+    JobState,
     SuppressionKind,
     SuppressionReason,
     SuppressionScope,
@@ -152,6 +154,119 @@ SENDING_NOW: Text = _("Sending now")
 RESTS_QUIETLY: Text = _("Quiet hours of carriers until {until}.")
 RESTS: Text = _("Mail to {p} rests until {until}, as its answers demanded; then it goes on by itself.")
 MAYBE_HANDED_OVER: Text = _("It may already have been handed over.")
+
+
+@dataclass(frozen=True, slots=True)
+class JobWords:
+    """Work on all that a filter finds: its name, what it does and the way back, and what is said when there is nothing."""
+
+    title: Text
+    effects: tuple[Text, ...]
+    button: Text
+    none: Text
+
+
+JOBS: dict[JobKind, JobWords] = {
+    JobKind.EXPORT: JobWords(
+        title=_("Export"),
+        effects=(
+            _(
+                "The file has one line for each recipient, with state, reply, subject and identifiers, and nothing of "
+                "the content."
+            ),
+            _("It is made in the background and kept for 7 days."),
+        ),
+        button=_("Export"),
+        none=_("Nothing is found, so there is nothing to export."),
+    ),
+    JobKind.RETRY: JobWords(
+        title=_("Retry now"),
+        effects=(
+            _("What waits to be sent again is tried now, without waiting for its next step."),
+            _("What is being sent at this moment, or held, stays as it is."),
+        ),
+        button=_("Retry now"),
+        none=_("Nothing that is found is still open."),
+    ),
+    JobKind.HOLD: JobWords(
+        title=_("Hold"),
+        effects=(
+            _("Open mail is kept and not sent until you release it, or until its time runs out."),
+            _("What is being sent at this moment may still go out."),
+        ),
+        button=_("Hold"),
+        none=_("Nothing that is found is still open."),
+    ),
+    JobKind.RELEASE: JobWords(
+        title=_("Release"),
+        effects=(
+            _("What a member has held is sent after all, beginning at once."),
+            _("What the service holds, for example because a domain is not verified, stays held."),
+        ),
+        button=_("Release"),
+        none=_("Nothing that is found is still open."),
+    ),
+    JobKind.CANCEL: JobWords(
+        title=_("Cancel mail"),
+        effects=(
+            _("Open mail is withdrawn for good. This cannot be undone."),
+            _("What is being sent at this moment may still go out."),
+        ),
+        button=_("Cancel this mail"),
+        none=_("Nothing that is found is still open."),
+    ),
+}
+JOB_STATES: dict[JobState, Mark] = {
+    JobState.WAITING: Mark(_("Waiting"), "", tone="wait", icon="clock"),
+    JobState.RUNNING: Mark(_("Running"), "", tone="wait", icon="refresh"),
+    JobState.DONE: Mark(_("Done"), "", tone="ok", icon="circle-check"),
+    JobState.CANCELLED: Mark(_("Stopped"), "", tone="quiet", icon="player-stop"),
+    JobState.FAILED: Mark(_("Failed"), "", tone="fail", icon="circle-x"),
+}
+
+# By what figures are divided.
+DIMENSIONS: dict[str, Text] = {
+    "provider": _("Provider"),
+    "domain": _("Author domain"),
+    "stream": _("Stream"),
+    "credential": _("Credential"),
+    "tag": _("Tag"),
+}
+OTHER_VALUES: dict[str, Text] = {
+    "provider": _("Other receiving servers"),
+    "domain": _("without an author domain"),
+    "stream": _("unknown stream"),
+    "credential": _("without a credential"),
+    "tag": _("Other tags"),
+}
+GONE_VALUES: dict[str, Text] = {"stream": _("a removed stream"), "credential": _("a removed credential")}
+CHART_SERIES: dict[str, Text] = {
+    "delivered": _("Accepted by the receiving server"),
+    "bounced": _("Bounced"),
+    "expired": _("Expired"),
+    "other": _("Suppressed or cancelled"),
+}
+QUOTA_PERIODS: dict[str, Text] = {
+    "hour": _("Recipients this hour"),
+    "day": _("Recipients today (UTC)"),
+    "month": _("Recipients this month (UTC)"),
+}
+
+# What the send log can be narrowed to, by the name in its address.
+LOG_TEXTS: dict[str, Text] = {
+    "recipient": _("Recipient"),
+    "author": _("Author"),
+    "subject": _("Subject words"),
+    "tag": _("Tag"),
+    "message_id": _("Message-ID"),
+}
+LOG_FLAGS: dict[str, Text] = {
+    "put_off": _("put off at least once"),
+    "returned": _("accepted, then returned"),
+    "ambiguous": _("with an unknown outcome"),
+    "complained": _("with a complaint"),
+}
+OTHER_PROVIDERS: Text = _("Other receiving servers")
 
 # Machine words of why mail is held or suppressed; a word that is not here is shown as it is.
 REASONS: dict[str, Text] = {
@@ -399,6 +514,14 @@ ROLES: dict[Role, Text] = {
     Role.ADMIN: _("Admin"),
     Role.DEVELOPER: _("Developer"),
     Role.ANALYST: _("Analyst"),
+}
+
+# What a role may do; completes "who can …".
+RIGHTS: dict[Role, Text] = {
+    Role.OWNER: _("do everything, and hand the tenant over or close it"),
+    Role.ADMIN: _("do everything with mail, team and settings"),
+    Role.DEVELOPER: _("set up domains and credentials, and act on mail"),
+    Role.ANALYST: _("read everything and change nothing"),
 }
 
 STREAM_KINDS: dict[str, Text] = {"transactional": _("notices"), "bulk": _("bulk")}

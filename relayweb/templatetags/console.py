@@ -125,3 +125,19 @@ def moment_in_short(when: datetime) -> SafeString:
 def moment_of_day(when: datetime) -> str:
     """As text, where no <time> can stand."""
     return moments.written(when)
+
+
+@register.filter
+def local_field(when: datetime | None) -> str:
+    """For <input type=datetime-local>, in the reader's zone."""
+    return moments.clock.localtime(when).strftime("%Y-%m-%dT%H:%M") if when else ""
+
+
+@register.filter
+def day(when: datetime) -> str:
+    return moments.day(moments.clock.localtime(when))
+
+
+@register.filter
+def dimension(name: str) -> Any:
+    return words.DIMENSIONS.get(name, name)

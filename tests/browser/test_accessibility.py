@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from accounts import people, sealing
+from accounts import factors, invitations, notices, people, sealing, trust
+from accounts.audit import Actor
+from accounts.models import Membership, NoticeKind, Passkey, User
 from delivery.core.unsubscribing import make_token, url_for
 from delivery.models import Recipient
-from tests.support.journeys import EXAMPLES, Cast, Fate, Try, write_examples, write_message, write_rejections
+from tests.support.journeys import EXAMPLES, PASSWORD, Cast, Fate, Try, write_examples, write_message, write_rejections
 from tests.support.webhook_rows import write_call, write_dead, write_webhook
 
 AXE = (Path(__file__).parent / "vendor" / "axe-4.14.1.min.js").read_text(encoding="utf-8")
@@ -28,7 +31,7 @@ SPACED_SLANTED_UPPER_CASED = """[...document.querySelectorAll("body *")].filter(
     || style.textTransform !== "none");
 }).map((element) => element.outerHTML.slice(0, 120))"""
 TOO_SMALL_FOR_A_THUMB = """
-[...document.querySelectorAll("button, .btn, select, input:not([type=hidden], [type=checkbox]), .rw-nav a")]
+[...document.querySelectorAll("button, .btn, select, input:not([type=hidden], [type=checkbox], [type=radio]), .rw-nav a")]
   .filter((element) => { const box = element.getBoundingClientRect(); return box.width && box.height < 43.5; })
   .map((element) => element.outerHTML.slice(0, 120))"""
 IS_WIDER_THAN_THE_WINDOW = "document.documentElement.scrollWidth > innerWidth"
@@ -146,13 +149,96 @@ def pages(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]]:
     return visit
 
 
+@pytest.fixture
+def pages_of_people(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]]:
+    """Joining, oneself, the team, and what was changed."""
+    owner = Membership.objects.get(user=cast.alice)
+    for email in (f"{'d' * 60}@{'e' * 60}.example", "dora@acme.example"):
+        made = invitations.invite(cast.acme, email=email, role="analyst", by=owner, actor=Actor.person(cast.alice))
+    member = Membership.objects.get(user=cast.bob)
+    User.objects.filter(pk=cast.bob.pk).update(name="山田 " + "太郎" * 30)
+    notices.raise_notice(cast.acme, NoticeKind.PAUSED, data={"reason": "spam traps"})
+    notices.raise_notice(cast.acme, NoticeKind.LEVEL_UP, data={"old": 200, "new": 1000})
+    trust.begin(cast.acme, actor=Actor.system("test"))
+    cast.globex.awaits_approval = True
+    cast.globex.save()
+    secret = factors.new_secret()
+    step = int(time.time()) // factors.STEP_SECONDS - 1
+    factors.set_one_time_password(cast.charlie, secret, factors.code_at(secret, step), actor=Actor.person(cast.charlie))
+    Passkey.objects.create(user=cast.alice, name="phone <b>", credential_id=b"1", credential_data=b"")
+
+    def visit(window: Any) -> Iterator[tuple[str, Any]]:
+        for name, address in (
+            ("sign up", "/accounts/signup/"),
+            ("reset", "/accounts/reset/"),
+            ("join", "/" + invitations.link_of(made).split("/", 3)[3]),
+            ("join, dead", "/join/nothing/"),
+            ("confirm, dead", "/accounts/confirm/nothing/"),
+        ):
+            yield name, window.open(address)
+        page = window.open("/accounts/signup/")
+        page.fill("#id_email", "no address")
+        page.fill("#password", "short")
+        page.click("button.btn-primary")
+        page.wait_for_selector("#id_email_error")
+        yield "sign up, refused", page
+        page.fill("#id_email", "new@acme.example")
+        page.fill("#password", PASSWORD)
+        page.click("button.btn-primary")
+        page.wait_for_url("**/accounts/verify/")
+        yield "verify", page
+        page = window.open("/accounts/reset/")
+        page.fill("#email", "nobody@acme.example")
+        page.click("button.btn-primary")
+        page.wait_for_selector("p.rw-ways a[href='/accounts/reset/']")
+        yield "reset, sent", page
+        window.open("/accounts/login/")
+        page.fill("#email", "charlie@globex.example")
+        page.fill("#password", PASSWORD)
+        page.click("button.btn-primary")
+        page.wait_for_selector("#code")
+        yield "second factor", page
+        window.context.clear_cookies()
+        window.sign_in("alice@acme.example")
+        for name, address in (
+            ("oneself", "/me/"),
+            ("security", "/me/security/"),
+            ("app", "/me/security/app/"),
+            ("passkey", "/me/security/passkeys/add/"),
+            ("address", "/me/email/"),
+            ("password", "/me/password/"),
+            ("prove", "/accounts/prove/"),
+            ("new tenant", "/tenants/new/"),
+            ("team", "/t/acme/team/"),
+            ("invite", "/t/acme/team/invite/"),
+            ("role", f"/t/acme/team/{member.id}/role/"),
+            ("remove", f"/t/acme/team/{member.id}/remove/"),
+            ("transfer", "/t/acme/team/transfer/"),
+            ("settings", "/t/acme/settings/"),
+            ("close", "/t/acme/settings/close/"),
+            ("notices", "/t/acme/notices/"),
+            ("notice choices", "/t/acme/notices/choices/"),
+            ("audit", "/t/acme/audit/"),
+            ("audit, nothing", "/t/acme/audit/?person=zzz"),
+        ):
+            yield name, window.open(address)
+        window.context.clear_cookies()
+        window.sign_in("olivia@relay.example")
+        yield "approvals", window.open("/operator/approvals/")
+
+    return visit
+
+
 # Every pair of language, theme and width.
 @pytest.mark.parametrize(
     ("language", "theme", "width"),
     [("en", "light", 360), ("en", "dark", 1280), ("ja", "light", 1280), ("ja", "dark", 360)],
 )
-def test_every_page_is_accessible(language: str, theme: str, width: int, pages: Any, window: Any) -> None:
-    problems = []
+@pytest.mark.parametrize("which", ["pages", "pages_of_people"])
+def test_every_page_is_accessible(
+    which: str, language: str, theme: str, width: int, window: Any, request: pytest.FixtureRequest
+) -> None:
+    pages, problems = request.getfixturevalue(which), []
     for name, page in pages(window(language, theme, width)):
         problems += problems_of(page, name, language=language, width=width)
 

@@ -236,7 +236,10 @@ def write_message(
                 kind = "delivered"
             else:
                 kind = fate.state if number == len(fate.tries) and fate.state != "queued" else "deferred"
-            events.append((kind, moment, attempt_id, {"reply": one.reply}))
+            about = {"reply": one.reply, "attempt": number}
+            if one.reply_class:
+                about["class"] = one.reply_class
+            events.append((kind, moment, attempt_id, about))
         if not fate.tries and fate.state in {"held", "suppressed", "cancelled"}:
             events.append((fate.state, accepted_at, None, {"reason": fate.reason}))
         if fate.returned_after is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.cache import caches
@@ -27,6 +27,23 @@ def _catalogues() -> None:
 def _no_tries_counted() -> None:
     for name in ("default", "process"):
         caches[name].clear()
+
+
+Mailbox = Callable[[str], list[Any]]
+
+
+@pytest.fixture
+def mailbox() -> Mailbox:
+    """What has come for an address, oldest first; letters still on their way are waited for."""
+    from django.core import mail
+
+    from relayweb import letters
+
+    def look(address: str) -> list[Any]:
+        letters.wait_until_sent()
+        return [message for message in mail.outbox if address in message.to]
+
+    return look
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def test_what_waits_to_be_shown_is_sealed(cast: Cast, alice: Client) -> None:
     _issue(alice, cast)
 
     held = alice.session["shown_once"]
-    page = alice.get(f"{LIST}{UUID(held[0])}/secret/").content.decode()
+    page = alice.get(f"{LIST}{UUID(*held)}/secret/").content.decode()
 
     assert _secret_of(page) not in str(held)
     assert "shown_once" not in alice.session

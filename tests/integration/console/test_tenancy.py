@@ -9,13 +9,25 @@ import pytest
 from django.test import Client
 from django.urls import URLPattern, URLResolver, reverse
 
+from accounts import invitations
 from accounts.audit import Actor
 from accounts.credentials import issue_credential
 from accounts.identifiers import uuid7
-from accounts.models import Credential, Tenant
-from delivery import suppression_imports, suppressions
+from accounts.models import Credential, Invitation, Membership, Tenant
+from delivery import jobs, saved_filters, suppression_imports, suppressions
 from delivery.domains import add_domain
-from delivery.models import Message, SendingDomain, Suppression, SuppressionImport, SuppressionReason, Webhook
+from delivery.log_filters import LogFilter
+from delivery.models import (
+    Job,
+    JobKind,
+    Message,
+    SavedFilter,
+    SendingDomain,
+    Suppression,
+    SuppressionImport,
+    SuppressionReason,
+    Webhook,
+)
 from delivery.suppressions import Cause, Owner, read_target
 from relayweb import urls
 from tests.support.journeys import EXAMPLES, Cast, write_message
@@ -24,6 +36,9 @@ from tests.support.webhook_rows import write_call, write_webhook
 # A route below /t/<slug>/ stands here, or the inventory fails: what it needs, and that it is tried.
 ROUTES: dict[str, tuple[str, ...]] = {
     "overview": (),
+    "overview-live": (),
+    "statistics": (),
+    "statistics-csv": (),
     "messages": (),
     "messages-live": (),
     "messages-rows-live": (),
@@ -31,6 +46,14 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "message-live": ("message_id",),
     "message-html": ("message_id",),
     "message-eml": ("message_id",),
+    "message-change": ("message_id", "verb"),
+    "message-suppressions": ("message_id",),
+    "jobs": (),
+    "job-ask": ("kind",),
+    **{f"job{part}": ("job_id",) for part in ("", "-live", "-cancel", "-file")},
+    "filters": (),
+    "filter-save": (),
+    **{f"filter{part}": ("filter_id",) for part in ("-rename", "-remove")},
     "rejections": (),
     "start": (),
     "start-live": (),
@@ -60,6 +83,21 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "webhook-restore": ("webhook_id",),
     "webhook-call": ("webhook_id", "call_id"),
     "webhook-call-replay": ("webhook_id", "call_id"),
+    "team": (),
+    "team-invite": (),
+    "team-transfer": (),
+    "team-two-factors": (),
+    "team-role": ("member_id",),
+    "team-remove": ("member_id",),
+    "invitation-send": ("invitation_id",),
+    "invitation-withdraw": ("invitation_id",),
+    "notices": (),
+    "notice-choices": (),
+    "settings": (),
+    "settings-close": (),
+    "usage-by-month": (),
+    "audit": (),
+    "audit-export": (),
     **{f"domain{part}": ("name",) for part in ("", "-live", "-check", "-hand-on", "-zone", "-switch", "-remove")},
 }
 
@@ -83,6 +121,16 @@ def test_every_tenant_route_is_in_the_inventory_and_asks_who_is_there() -> None:
 def acmes(cast: Cast) -> Message:
     issue_credential(cast.acme, kind="smtp", name="confidential", actor=Actor.system("test"))
     add_domain(cast.acme, "confidential.example", actor=Actor.system("test"), assume_verified=True)
+    invitations.invite(
+        cast.acme,
+        email="confidential@acme.example",
+        role="analyst",
+        by=Membership.objects.get(user=cast.alice),
+        actor=Actor.system("test"),
+    )
+    actor = Actor.person(cast.alice)
+    jobs.ask_for(cast.acme, JobKind.EXPORT, LogFilter(), query="subject=confidential", actor=actor, file_format="csv")
+    saved_filters.save(cast.acme, name="confidential", query="subject=confidential", owner=None, actor=actor)
     owner, actor = Owner(cast.acme), Actor.system("test")
     suppressions.add(owner, read_target("confidential@far.example"), Cause(SuppressionReason.MANUAL), actor=actor)
     suppression_imports.hand_in(owner, b"confidential@far.example", file_name="confidential.csv", actor=actor)
@@ -90,11 +138,23 @@ def acmes(cast: Cast) -> Message:
     return write_message(cast.acme, *EXAMPLES[:3], subject="confidential")
 
 
+_IDS = (
+    "message_id",
+    "domain_id",
+    "credential_id",
+    "job_id",
+    "filter_id",
+    "suppression_id",
+    "import_id",
+    "member_id",
+    "invitation_id",
+    "webhook_id",
+    "call_id",
+)
+
+
 def _path(route: str, slug: str, key: UUID, *, name: str = "confidential.example") -> str:
-    ids = dict.fromkeys(
-        ("message_id", "domain_id", "credential_id", "suppression_id", "import_id", "webhook_id", "call_id"), key
-    )
-    values = {**ids, "name": name}
+    values = {"name": name, "kind": "export", "verb": "retry", **dict.fromkeys(_IDS, key)}
     return reverse(route, kwargs={"slug": slug, **{name: values[name] for name in ROUTES[route]}})
 
 
@@ -110,7 +170,7 @@ def test_a_stranger_finds_nothing(route: str, cast: Cast, acmes: Message, charli
         assert b"confidential" not in foreign.content
 
 
-@pytest.mark.parametrize("route", [route for route, needs in ROUTES.items() if needs])
+@pytest.mark.parametrize("route", [route for route, needs in ROUTES.items() if {*needs} - {"kind"}])
 def test_a_foreign_id_in_ones_own_tenant_is_not_found(route: str, cast: Cast, acmes: Message, charlie: Client) -> None:
     objects = [_key_of(route, cast), uuid7()]
     foreign, unknown = (
@@ -146,6 +206,14 @@ def _key_of(route: str, cast: Cast) -> UUID:
         return Webhook.objects.of(cast.acme).get().id
     if "credential_id" in ROUTES[route]:
         return Credential.objects.of(cast.acme).get().id
+    if "member_id" in ROUTES[route]:
+        return Membership.objects.get(user=cast.bob).id
+    if "invitation_id" in ROUTES[route]:
+        return Invitation.objects.of(cast.acme).get().id
+    if "job_id" in ROUTES[route]:
+        return Job.objects.of(cast.acme).get().id
+    if "filter_id" in ROUTES[route]:
+        return SavedFilter.objects.of(cast.acme).get().id
     if "suppression_id" in ROUTES[route]:
         return Suppression.objects.of(cast.acme).get().id
     if "import_id" in ROUTES[route]:

@@ -8,7 +8,9 @@ from pathlib import Path
 import click
 
 ROOT = Path(__file__).resolve().parents[3]
-READS = re.compile(r"""env\.(?:text|secret|integer|seconds|flag|choice|words|networks|endpoints?)\(\s*"([A-Z_]+)\"""")
+READS = re.compile(
+    r"""env\.(?:text|secret|integer|seconds|flag|choice|words|networks|endpoints?|link)\(\s*"([A-Z_]+)\""""
+)
 NAMED = re.compile(r"RELAY_[A-Z_]+")
 
 # Set by the supervisor for the parts it starts, or by the scripts for themselves.

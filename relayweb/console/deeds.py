@@ -1,0 +1,196 @@
+"""The words for what the audit log holds: a sentence per action, and names for the values that changed.
+
+A test goes through the code and fails for an action without words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+
+from accounts.models import Role
+from relayweb.console.words import ROLES, Text
+
+# {name} is what it was done to.
+DEEDS: dict[str, Text] = {
+    "credential.issue": _("Issued the credential {name}"),
+    "credential.approve": _("Approved the credential {name}"),
+    "credential.revoke": _("Revoked the credential {name}"),
+    "credential.rotate": _("Made a new secret for the credential {name}"),
+    "domain.add": _("Added the sending domain {name}"),
+    "domain.assume": _("Vouched for the sending domain {name}"),
+    "domain.verify": _("The sending domain {name} was verified"),
+    "domain.lapse": _("The verification of the sending domain {name} lapsed"),
+    "domain.lose": _("The sending domain {name} went to another tenant"),
+    "domain.remove": _("Removed the sending domain {name}"),
+    "domain.restore": _("Restored the sending domain {name}"),
+    "domain.update": _("Changed the sending domain {name}"),
+    "invitation.accept": _("Accepted the invitation for {name}"),
+    "invitation.resend": _("Sent the invitation for {name} again"),
+    "invitation.send": _("Invited {name}"),
+    "invitation.withdraw": _("Withdrew the invitation for {name}"),
+    "job.cancel": _("Cancelled a job on the send log: {name}"),
+    "key.rotate": _("Sealed secrets anew with the current key"),
+    "limits.set": _("Changed the limits of {name}"),
+    "log.export": _("Asked for an export of the send log: {name}"),
+    "log.retry": _("Asked to have all mail of a filter tried again: {name}"),
+    "log.retry_done": _("All mail of a filter was put forward: {name}"),
+    "log.hold": _("Asked to hold all mail of a filter: {name}"),
+    "log.hold_done": _("All mail of a filter was held: {name}"),
+    "log.release": _("Asked to release all mail of a filter: {name}"),
+    "log.release_done": _("All mail of a filter was released: {name}"),
+    "log.cancel": _("Asked to cancel all mail of a filter: {name}"),
+    "log.cancel_done": _("All mail of a filter was cancelled: {name}"),
+    "member.leave": _("Left the tenant: {name}"),
+    "member.remove": _("Removed the member {name}"),
+    "member.role": _("Changed the role of {name}"),
+    "message.cancel": _("Cancelled mail: {name}"),
+    "message.hold": _("Held mail: {name}"),
+    "message.release": _("Released mail: {name}"),
+    "message.retry": _("Had mail tried again: {name}"),
+    "operator.create": _("Made {name} an operator"),
+    "operator.dismiss": _("Dismissed the operator {name}"),
+    "person.sign_up": _("Signed up: {name}"),
+    "person.password": _("Changed the password of {name}"),
+    "person.email": _("Changed the e-mail address to {name}"),
+    "person.update": _("Changed the profile of {name}"),
+    "factor.add": _("Added a second factor for {name}"),
+    "factor.remove": _("Removed a second factor of {name}"),
+    "factor.codes": _("Made recovery codes for {name}"),
+    "session.end": _("Ended a session of {name}"),
+    "session.end_others": _("Ended the other sessions of {name}"),
+    "pool.add": _("Added the pool {name}"),
+    "pool.assign": _("Assigned the pool {name}"),
+    "pool.standby": _("Changed the stand-by pool of {name}"),
+    "pool.remove": _("Removed the pool {name}"),
+    "reply_rule.add": _("Added the reply rule {name}"),
+    "reply_rule.change": _("Changed the reply rule {name}"),
+    "reply_rule.disable": _("Switched the reply rule {name} off"),
+    "reply_rule.enable": _("Switched the reply rule {name} on"),
+    "reply_rule.move": _("Moved the reply rule {name}"),
+    "reply_rule.remove": _("Removed the reply rule {name}"),
+    "reply_rule.restore": _("Restored the reply rule {name}"),
+    "route.remove": _("Removed the route {name}"),
+    "route.set": _("Set the route {name}"),
+    "shaping.release": _("Lifted the suspension of {name}"),
+    "shaping.set": _("Changed the shaping of {name}"),
+    "source.add": _("Added the source address {name}"),
+    "source.families": _("Changed the address families of {name}"),
+    "source.pause": _("Paused the source address {name}"),
+    "source.resume": _("Resumed the source address {name}"),
+    "source.remove": _("Removed the source address {name}"),
+    "suppression.add": _("Suppressed {name}"),
+    "suppression.import": _("Imported suppressions: {name}"),
+    "suppression.remove": _("Lifted the suppression of {name}"),
+    "suppression.restore": _("Restored the suppression of {name}"),
+    "filter.save": _("Saved the filter {name}"),
+    "filter.rename": _("Renamed the filter {name}"),
+    "filter.remove": _("Removed the filter {name}"),
+    "suppression.add_many": _("Suppressed several addresses: {name}"),
+    "suppression.remove_many": _("Lifted several suppressions: {name}"),
+    "suppression.import_undo": _("Took back an import of suppressions: {name}"),
+    "unmatched_reply.heed": _("Took the unclassified replies “{name}” back into the list"),
+    "unmatched_reply.ignore": _("Ignored the unclassified replies “{name}”"),
+    "webhook.add": _("Added the webhook {name}"),
+    "webhook.update": _("Changed the webhook {name}"),
+    "webhook.enable": _("Switched the webhook {name} on"),
+    "webhook.disable": _("Switched the webhook {name} off"),
+    "webhook.rotate": _("Made a new secret for the webhook {name}"),
+    "webhook.remove": _("Removed the webhook {name}"),
+    "webhook.restore": _("Restored the webhook {name}"),
+    "webhook.replay": _("Replayed events to the webhook {name}"),
+    "webhook.test": _("Tested the webhook {name}"),
+    "tenant.approve": _("Approved the tenant {name}"),
+    "tenant.close": _("Closed the tenant {name}"),
+    "tenant.create": _("Made the tenant {name}"),
+    "tenant.erase": _("Erased the tenant {name}"),
+    "tenant.quiet_hours": _("Changed the quiet hours of {name}"),
+    "tenant.resume": _("Resumed the tenant {name}"),
+    "tenant.suspend": _("Suspended the tenant {name}"),
+    "tenant.transfer": _("Handed the tenant {name} over"),
+    "tenant.two_factors": _("Changed whether members of {name} need a second factor"),
+    "tenant.update": _("Changed the settings of {name}"),
+    "trust.set": _("Changed the step of {name} on the trust ladder"),
+}
+
+NOUNS: dict[str, Text] = {
+    "credential": _("Credentials"),
+    "domain": _("Sending domains"),
+    "filter": _("Saved filters"),
+    "invitation": _("Invitations"),
+    "job": _("Exports and changes"),
+    "limits": _("Limits"),
+    "log": _("Send log"),
+    "member": _("Members"),
+    "message": _("Mail"),
+    "suppression": _("Suppressions"),
+    "tenant": _("The tenant"),
+    "trust": _("Trust ladder"),
+    "webhook": _("Webhooks"),
+}
+
+VALUES: dict[str, Text] = {
+    "from": _("from (time of day)"),
+    "until": _("until (time of day)"),
+    "streams": _("streams"),
+    "content_retention_days": _("content kept for (days)"),
+    "changed": _("recipients changed"),
+    "count": _("number"),
+    "daily_limit": _("recipients a day"),
+    "email": _("e-mail address"),
+    "exact": _("counted exactly"),
+    "filter": _("filter"),
+    "found": _("recipients found"),
+    "hourly_limit": _("recipients an hour"),
+    "in_hand": _("being sent at that moment"),
+    "keeps_content_after_delivery": _("content kept after delivery"),
+    "kind": _("kind"),
+    "language": _("language"),
+    "log_retention_days": _("log kept for (days)"),
+    "monthly_limit": _("recipients a month"),
+    "name": _("name"),
+    "network": _("network"),
+    "owner": _("owner"),
+    "owner_is_new": _("owner is new"),
+    "rate_per_second": _("recipients a second"),
+    "reason": _("reason"),
+    "refuses_suppressed": _("suppressed recipients refused"),
+    "required": _("required"),
+    "role": _("role"),
+    "shared": _("shared with the tenant"),
+    "slug": _("short name"),
+    "state": _("state"),
+    "step": _("step"),
+    "stream": _("stream"),
+    "time_zone": _("time zone"),
+    "use": _("used by"),
+    "username": _("user name"),
+}
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[Text, str, str]]:
+    """What changed: its name, what it was and what it is; empty for what was not there."""
+    names = list(dict.fromkeys([*before, *after]))
+    return [
+        (VALUES.get(name, name), _written(before.get(name), name), _written(after.get(name), name))
+        for name in names
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _written(value: Any, name: str) -> str:
+    if name == "role" and value in Role.values:
+        return str(ROLES[Role(value)])
+    match value:
+        case None | "" | []:
+            return ""
+        case True:
+            return str(_("on"))
+        case False:
+            return str(_("off"))
+        case list():
+            return ", ".join(map(str, value))
+        case _:
+            return str(value)

@@ -1,0 +1,3 @@
+"""Overview and statistics: numbers that lead to the rows they count."""
+
+from __future__ import annotations
