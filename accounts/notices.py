@@ -67,7 +67,7 @@ def mark_mailed(notice: Notice) -> bool:
 
 
 def readers_of(notice: Notice) -> list[User]:
-    """Who gets a letter: those who chose to, and by default owners and admins."""
+    """Who gets a letter: those who chose to, and by default those whom ``is_default`` names."""
     chosen = dict(
         NoticeChoice.objects.filter(tenant=notice.tenant_id, kind=notice.kind).values_list("user_id", "by_mail")
     )
@@ -75,20 +75,22 @@ def readers_of(notice: Notice) -> list[User]:
     return [
         one.user
         for one in members
-        if chosen.get(one.user_id, is_default(Role(one.role))) and one.user.email_confirmed_at is not None
+        if chosen.get(one.user_id, is_default(Role(one.role), NoticeKind(notice.kind)))
+        and one.user.email_confirmed_at is not None
     ]
 
 
-def is_default(role: Role) -> bool:
-    return role.includes(Role.ADMIN)
+def is_default(role: Role, kind: NoticeKind) -> bool:
+    """Whoever has chosen nothing: owners and admins of everything, developers of what they have to mend."""
+    return role.includes(Role.DEVELOPER if kind == NoticeKind.WEBHOOK_OFF else Role.ADMIN)
 
 
 def choices_of(membership: Membership) -> dict[NoticeKind, bool]:
     chosen = dict(
         NoticeChoice.objects.filter(tenant=membership.tenant_id, user=membership.user_id).values_list("kind", "by_mail")
     )
-    default = is_default(Role(membership.role))
-    return {kind: chosen.get(kind.value, default) for kind in NoticeKind}
+    role = Role(membership.role)
+    return {kind: chosen.get(kind.value, is_default(role, kind)) for kind in NoticeKind}
 
 
 def choose(membership: Membership, wanted: frozenset[NoticeKind]) -> None:

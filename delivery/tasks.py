@@ -88,13 +88,13 @@ def look_for_events() -> None:
     bootstep.ring()
 
 
-@shared_task(name="delivery.webhooks.send_notices", ignore_result=True)
-def send_webhook_notices() -> None:
-    """Tell the owners of webhooks that were disabled without them."""
+@shared_task(name="delivery.webhooks.raise_notices", ignore_result=True)
+def raise_webhook_notices() -> None:
+    """Notices about webhooks that were disabled without their people."""
     from delivery.webhooks import notices
 
-    if sent := notices.send_due():
-        log.info("webhook_notices_sent", count=sent)
+    if raised := notices.raise_due():
+        log.info("webhook_notices_raised", count=raised)
 
 
 @shared_task(name="delivery.webhooks.forget", ignore_result=True)

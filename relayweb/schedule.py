@@ -28,7 +28,7 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "old statistics are forgotten": {"task": "delivery.forget_statistics", "schedule": HOUR},
     "idempotency keys are forgotten": {"task": "delivery.forget_idempotency_keys", "schedule": 10 * MINUTE},
     "callers of webhooks look": {"task": "delivery.webhooks.look", "schedule": 30.0, "options": {"expires": 30}},
-    "owners of disabled webhooks are told": {"task": "delivery.webhooks.send_notices", "schedule": MINUTE},
+    "disabled webhooks are noticed": {"task": "delivery.webhooks.raise_notices", "schedule": MINUTE},
     "old calls of webhooks are forgotten": {"task": "delivery.webhooks.forget", "schedule": HOUR},
     "tenants are watched": {"task": "delivery.watch_tenants", "schedule": MINUTE, "options": {"expires": 60}},
     "rates are watched": {"task": "delivery.watch_rates", "schedule": 15 * MINUTE, "options": {"expires": 900}},

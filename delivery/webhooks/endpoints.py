@@ -32,7 +32,7 @@ from delivery.dns import DnsFailure, Resolver
 from delivery.models import Webhook, WebhookFormat, WebhookState
 from delivery.models.webhook import MOST_IN_A_CALL, DisabledReason
 from delivery.transport.guard import DestinationGuard
-from delivery.webhooks import wake
+from delivery.webhooks import notices, wake
 from delivery.webhooks.formats import FORMATS
 
 MOST_OF_A_TENANT = 50
@@ -166,6 +166,7 @@ def enable_webhook(webhook: Webhook, *, actor: Actor) -> Webhook:
             disabled_reason="",
             is_notice_due=False,
         )
+        notices.close(webhook)
     wake.ring()
     return _again(webhook)
 
@@ -177,6 +178,7 @@ def remove_webhook(webhook: Webhook, *, actor: Actor) -> Webhook:
         Webhook.objects.filter(pk=row.pk).update(
             state=WebhookState.REMOVED, removed_at=timezone.now(), is_notice_due=False, test_id=None, **_OUT_OF_HANDS
         )
+        notices.close(webhook)
         _record(row, actor, "webhook.remove", before={"url": row.url, "state": row.state})
     return _again(webhook)
 

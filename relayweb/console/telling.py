@@ -21,7 +21,7 @@ from relayweb.letters import Letter
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """``page`` is the name of the page where something can be done."""
+    """``page`` is the name of the page where something can be done; ids that it needs are among the notice's figures."""
 
     heading: Text
     sentence: Text
@@ -84,9 +84,12 @@ WORDS: dict[NoticeKind, Words] = {
         "ok", "circle-check", "domains", _("Add a domain"),
     ),
     NoticeKind.WEBHOOK_OFF: Words(
-        _("Webhook “{url}” is switched off"),
-        _("No good answer since {since}. Events are kept and can be replayed."),
-        "fail", "player-stop", "overview", _("Open the console"),
+        _("Webhook “{name}” is switched off"),
+        _(
+            "No good answer since {since} (last: {last}). Mail is sent as before. Events are kept for {days} days: enable "
+            "the webhook, and they can be replayed."
+        ),
+        "fail", "player-stop", "webhook", _("See the webhook"),
     ),
 }  # fmt: skip
 
@@ -105,7 +108,8 @@ class Told:
 def told(notice: Notice) -> Told:
     """In the language and the clock that are active."""
     words, values = WORDS[NoticeKind(notice.kind)], _values(notice.data)
-    path = reverse(words.page, kwargs={"slug": notice.tenant.slug})
+    ids = {name: value for name, value in notice.data.items() if name.endswith("_id")}
+    path = reverse(words.page, kwargs={"slug": notice.tenant.slug, **ids})
     return Told(notice, words, str(words.heading).format_map(values), str(words.sentence).format_map(values), path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,9 +15,12 @@ from django.utils import timezone
 from accounts import sealing
 from accounts.audit import Actor
 from accounts.identifiers import uuid7
+from accounts.models import User
+from accounts.notices import open_notices
 from delivery import keys, partitions
 from delivery.models import TenantEvent, Webhook, WebhookCall, WebhookEvent
 from delivery.webhooks import endpoints, forgetting, notices
+from relayweb.tasks import mail_notices
 from tests.support.journeys import Cast, make_cast
 from tests.support.webhook_rows import SECRET, write_call, write_dead, write_webhook
 
@@ -44,27 +48,34 @@ def test_the_people_of_a_tenant_are_told_once_in_their_language(cast: Cast) -> N
         last_status=502,
         is_notice_due=True,
     )
-    type(cast.alice).objects.filter(pk=cast.alice.pk).update(language="en")
+    User.objects.update(email_confirmed_at=now)
+    User.objects.filter(pk=cast.alice.pk).update(language="en")
 
-    assert notices.send_due() == 1
-    assert notices.send_due() == 0
+    assert [notices.raise_due(), notices.raise_due()] == [1, 0]
+    mail_notices()
+    mail_notices()
 
     by_person = {message.to[0]: message for message in mail.outbox}
+    assert len(mail.outbox) == 2
     assert set(by_person) == {"alice@acme.example", "bob@acme.example"}
-    english = by_person["alice@acme.example"]
+    english, japanese = by_person["alice@acme.example"], by_person["bob@acme.example"]
     assert "Webhook “orders” is switched off" in english.subject
     assert "502" in english.body and f"/t/acme/webhooks/{webhook.id}/" in english.body
+    assert "Webhook「orders」" in japanese.subject
     assert all(SECRET not in message.body for message in mail.outbox)
 
 
-def test_a_notice_that_could_not_be_sent_waits(cast: Cast, settings: Any) -> None:
-    write_webhook(cast.acme, state="disabled", disabled_at=timezone.now(), disabled_reason="gone", is_notice_due=True)
-    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 9
+@pytest.mark.parametrize("ending", [endpoints.enable_webhook, endpoints.remove_webhook], ids=["enabled", "removed"])
+def test_the_notice_ends_with_what_it_is_about(cast: Cast, ending: Callable[..., Webhook]) -> None:
+    webhook = write_webhook(
+        cast.acme, state="disabled", disabled_at=timezone.now(), disabled_reason="gone", is_notice_due=True
+    )
+    notices.raise_due()
+    assert open_notices(cast.acme)
 
-    assert notices.send_due() == 0
-    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
-    assert notices.send_due() == 1
+    ending(webhook, actor=Actor.system("test"))
+
+    assert open_notices(cast.acme) == []
 
 
 # ---------------------------------------------------------------- bounds
