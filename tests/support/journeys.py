@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import zstandard
+from django.conf import settings
 from django.contrib.auth.hashers import make_password
 
 from accounts.identifiers import uuid7, uuid7_at
@@ -47,15 +48,15 @@ class Cast:
 
 
 @cache
-def _hashed_password() -> str:
-    """Made once: Argon2 is meant to be slow."""
+def _hashed_password(_hasher: str) -> str:
+    """Made once for each hasher that tests use: Argon2 is meant to be slow."""
     return make_password(PASSWORD)
 
 
 def make_cast() -> Cast:
     acme = Tenant.objects.create(slug="acme", name="Acme", time_zone="Asia/Tokyo")
     globex = Tenant.objects.create(slug="globex", name="Globex", time_zone="UTC")
-    password = _hashed_password()
+    password = _hashed_password(settings.PASSWORD_HASHERS[0])
     people = {
         name: User.objects.create(
             email=f"{name}@{domain}", password=password, name=name.title(), is_operator=name == "olivia"

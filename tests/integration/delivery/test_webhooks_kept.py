@@ -50,6 +50,7 @@ def test_the_people_of_a_tenant_are_told_once_in_their_language(cast: Cast) -> N
     )
     User.objects.update(email_confirmed_at=now)
     User.objects.filter(pk=cast.alice.pk).update(language="en")
+    User.objects.filter(pk=cast.bob.pk).update(language="ja")
 
     assert [notices.raise_due(), notices.raise_due()] == [1, 0]
     mail_notices()
