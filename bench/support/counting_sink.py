@@ -161,8 +161,9 @@ class _Host:
                 writer.write(b"250 2.1.5 ok\r\n")
             elif verb == b"DATA":
                 writer.write(b"354 go ahead\r\n")
-                while await reader.readline() != b".\r\n":
-                    pass
+                while (line := await reader.readline()) != b".\r\n":
+                    if not line:
+                        return
                 if self._delay_s:
                     await asyncio.sleep(self._delay_s)
                 _note("done", number)

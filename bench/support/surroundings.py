@@ -10,6 +10,7 @@ import os
 import platform
 import resource
 import shutil
+import signal
 import socket
 import struct
 import sys
@@ -32,6 +33,8 @@ def enter() -> None:
     A network namespace needs root, as Postfix does; without it the machine's own network is used, loopback addresses only.
     """
     sys.path.insert(0, str(ROOT))
+    # Whoever ends us early, such as `timeout`, ends what we started with us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = DESCRIPTORS if most == resource.RLIM_INFINITY else min(most, DESCRIPTORS)
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
