@@ -28,6 +28,7 @@ def _write(
             Actor(actor, peer_address="192.0.2.9"),
             action,
             tenant=cast.acme,
+            object_id=uuid7(),
             object_name=more.get("name", f"person {number}"),
             before={"role": "analyst"},
             after={"role": "admin"},
