@@ -11,6 +11,7 @@ from django.test import Client
 
 from accounts import audit
 from accounts.audit import Actor
+from accounts.identifiers import uuid7
 from delivery.changes import VERBS
 from delivery.models import JobKind
 from relayweb.console import deeds
