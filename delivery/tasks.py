@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import structlog
 from celery import shared_task
 
@@ -19,6 +21,7 @@ from delivery import (
 )
 from delivery.acceptance import once
 from delivery.statistics import counting
+from delivery.warmup import advancing, encountered
 
 log = structlog.get_logger(__name__)
 
@@ -154,6 +157,22 @@ def write_reports() -> None:
     from delivery.reports import owed
 
     owed.write_waiting()
+
+
+@shared_task(name="delivery.advance_warm_ups", ignore_result=True)
+def advance_warm_ups() -> None:
+    """Warm-ups advance, stay or step back by what their addresses have met with."""
+    looked = advancing.look()
+    if looked.changes:
+        log.info("warm_ups_judged", **asdict(looked))
+
+
+@shared_task(name="delivery.forget_path_hours", ignore_result=True)
+def forget_path_hours() -> None:
+    """What paths have met with long ago."""
+    forgotten = encountered.forget_old()
+    if forgotten:
+        log.info("path_hours_forgotten", count=forgotten)
 
 
 @shared_task(name="delivery.count_events", ignore_result=True)

@@ -17,6 +17,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from delivery import history, partitions
 from delivery.history import PathFigures
+from delivery.warmup import plans
 
 __all__ = ["CONTENT_TYPE", "exposition"]
 
@@ -42,6 +43,28 @@ def _of_paths(paths: Sequence[PathFigures]) -> Iterator[Metric]:
     yield rests
 
 
+def _of_warm_ups() -> Iterator[Metric]:
+    labels = ["provider", "source"]
+    stage = GaugeMetricFamily(
+        "relayweb_warmup_stage", "Stage of a running warm-up, from 1", labels=[*labels, "schedule"]
+    )
+    limit = GaugeMetricFamily("relayweb_warmup_limit_messages", "What the stage allows", labels=[*labels, "per"])
+    used = GaugeMetricFamily(
+        "relayweb_warmup_accepted_messages", "Accepted at this stage, within a day at most", labels=labels
+    )
+    # Sites are any number: `relay warmup list` has them.
+    for line in plans.list_warm_ups(only_named=True):
+        if line.limit is None:
+            continue
+        place = [line.warm_up.group.key, str(line.warm_up.source)]
+        stage.add_metric([*place, line.schedule.key], line.warm_up.stage + 1)
+        limit.add_metric([*place, line.schedule.per], line.limit)
+        used.add_metric(place, line.figures.accepted)
+    yield stage
+    yield limit
+    yield used
+
+
 class _FromTheDatabase:
     """Gauges whose truth stands in PostgreSQL. Labels are provider groups and nodes: bounded, and no tenant's business."""
 
@@ -55,6 +78,7 @@ class _FromTheDatabase:
                 queue.add_metric([row.provider, state], getattr(row, state))
         yield queue
         yield from _of_paths(figures.paths)
+        yield from _of_warm_ups()
         yield GaugeMetricFamily(
             "relayweb_queue_oldest_age_seconds", "Age of the oldest open recipient", value=figures.oldest_age_s
         )

@@ -33,6 +33,7 @@ from delivery.models.suppression import (
     SuppressionScope,
 )
 from delivery.models.tls_policy import MtaStsPolicy
+from delivery.models.warmup import PathHour, WarmUp, WarmUpPlan, WarmUpState, WarmUpStep
 from delivery.models.webhook import (
     TenantEvent,
     Webhook,
@@ -70,6 +71,7 @@ __all__ = [
     "OwedAction",
     "OwedDsn",
     "Path",
+    "PathHour",
     "PathUse",
     "PoolKind",
     "ProviderGroup",
@@ -100,6 +102,10 @@ __all__ = [
     "TenantEvent",
     "TlsFailure",
     "UnmatchedReply",
+    "WarmUp",
+    "WarmUpPlan",
+    "WarmUpState",
+    "WarmUpStep",
     "Webhook",
     "WebhookCall",
     "WebhookEvent",
