@@ -20,6 +20,7 @@ from delivery import (
     track_record,
 )
 from delivery.acceptance import once
+from delivery.source_checks import checks as source_checks
 from delivery.statistics import counting
 from delivery.warmup import advancing, encountered
 
@@ -173,6 +174,15 @@ def forget_path_hours() -> None:
     forgotten = encountered.forget_old()
     if forgotten:
         log.info("path_hours_forgotten", count=forgotten)
+
+
+@shared_task(name="delivery.check_sources", ignore_result=True)
+def check_sources() -> None:
+    """Names, SPF and blocklists of the source addresses whose hour has come."""
+    source_checks.forget_old()
+    checked = source_checks.check_due()
+    if checked:
+        log.info("sources_checked", count=len(checked), paused=[str(one.source) for one in checked if one.paused])
 
 
 @shared_task(name="delivery.count_events", ignore_result=True)

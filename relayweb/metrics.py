@@ -17,6 +17,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from delivery import history, partitions
 from delivery.history import PathFigures
+from delivery.source_checks import checks
 from delivery.warmup import plans
 
 __all__ = ["CONTENT_TYPE", "exposition"]
@@ -65,6 +66,22 @@ def _of_warm_ups() -> Iterator[Metric]:
     yield used
 
 
+def _of_source_checks() -> Iterator[Metric]:
+    trouble = GaugeMetricFamily(
+        "relayweb_source_trouble", "1 where a check of the address found something bad", labels=["source", "check"]
+    )
+    failed = GaugeMetricFamily(
+        "relayweb_source_check_failed", "1 where a check of the address could not be made", labels=["source", "check"]
+    )
+    for check in checks.latest_of_all():
+        for result in check.results:
+            place = [str(check.source), result["check"]]
+            trouble.add_metric(place, float(result["verdict"] == "bad"))
+            failed.add_metric(place, float(result["verdict"] == "failed"))
+    yield trouble
+    yield failed
+
+
 class _FromTheDatabase:
     """Gauges whose truth stands in PostgreSQL. Labels are provider groups and nodes: bounded, and no tenant's business."""
 
@@ -79,6 +96,7 @@ class _FromTheDatabase:
         yield queue
         yield from _of_paths(figures.paths)
         yield from _of_warm_ups()
+        yield from _of_source_checks()
         yield GaugeMetricFamily(
             "relayweb_queue_oldest_age_seconds", "Age of the oldest open recipient", value=figures.oldest_age_s
         )

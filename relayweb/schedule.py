@@ -23,6 +23,7 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "strikes are judged": {"task": "delivery.judge_strikes", "schedule": MINUTE},
     "old suppressions are forgotten": {"task": "delivery.forget_suppressions", "schedule": HOUR},
     "events are counted": {"task": "delivery.count_events", "schedule": 10.0, "options": {"expires": 10}},
+    "sources are checked": {"task": "delivery.check_sources", "schedule": 5 * MINUTE, "options": {"expires": 300}},
     "warm-ups are judged": {"task": "delivery.advance_warm_ups", "schedule": 5 * MINUTE, "options": {"expires": 300}},
     "old hours of paths are forgotten": {"task": "delivery.forget_path_hours", "schedule": HOUR},
     "jobs are worked on": {"task": "delivery.work_on_jobs", "schedule": 10.0, "options": {"expires": 10}},

@@ -21,6 +21,7 @@ from delivery.models.route import Route
 from delivery.models.rule import ReplyRule, UnmatchedReply
 from delivery.models.saved_filter import SavedFilter
 from delivery.models.source import Node, PoolKind, SourceAddress, SourcePool, SourceState
+from delivery.models.source_check import SourceCheck, SourceCheckState
 from delivery.models.statistic import EventToCount, Statistic, StatisticClass, StatisticTag, StatisticTime
 from delivery.models.stream import Stream, StreamKind
 from delivery.models.suppression import (
@@ -85,6 +86,8 @@ __all__ = [
     "SavedFilter",
     "SendingDomain",
     "SourceAddress",
+    "SourceCheck",
+    "SourceCheckState",
     "SourcePool",
     "SourceState",
     "Statistic",

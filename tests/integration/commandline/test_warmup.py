@@ -79,3 +79,15 @@ def test_a_stage_that_the_schedule_has_not_is_refused(source: Any, relay: Callab
 
     assert relay("warmup", "set", ADDRESS, "--provider", "google", "--stage", "30", "--json").code == 1
     assert relay("warmup", "list", "--json").document[0]["stage"] == 1
+
+
+def test_metrics_show_running_warm_ups(source: Any, relay: Callable[..., Any]) -> None:
+    from relayweb.metrics import exposition
+
+    relay("warmup", "start", ADDRESS, "--provider", "google")
+
+    figures = exposition().decode()
+
+    place = 'provider="google"'
+    assert f'relayweb_warmup_stage{{{place},schedule="sparkpost",source="{ADDRESS}"}} 1.0' in figures
+    assert f'relayweb_warmup_limit_messages{{per="day",{place},source="{ADDRESS}"}} 200.0' in figures
