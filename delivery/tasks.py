@@ -20,6 +20,7 @@ from delivery import (
     track_record,
 )
 from delivery.acceptance import once
+from delivery.reputation import scores
 from delivery.source_checks import checks as source_checks
 from delivery.statistics import counting
 from delivery.warmup import advancing, encountered
@@ -183,6 +184,13 @@ def check_sources() -> None:
     checked = source_checks.check_due()
     if checked:
         log.info("sources_checked", count=len(checked), paused=[str(one.source) for one in checked if one.paused])
+
+
+@shared_task(name="delivery.score_sources", ignore_result=True)
+def score_sources() -> None:
+    """How source addresses stand with receivers, written down every hour."""
+    scores.forget_old()
+    scores.write_due()
 
 
 @shared_task(name="delivery.count_events", ignore_result=True)

@@ -17,6 +17,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from delivery import history, partitions
 from delivery.history import PathFigures
+from delivery.reputation import scores
 from delivery.source_checks import checks
 from delivery.warmup import plans
 
@@ -82,6 +83,17 @@ def _of_source_checks() -> Iterator[Metric]:
     yield failed
 
 
+def _of_reputation() -> Iterator[Metric]:
+    score = GaugeMetricFamily(
+        "relayweb_reputation_score",
+        "How an address stands with a provider group, 0 to 100",
+        labels=["provider", "source"],
+    )
+    for row in scores.latest_of_named():
+        score.add_metric([row.group.key, str(row.source)], row.score)
+    yield score
+
+
 class _FromTheDatabase:
     """Gauges whose truth stands in PostgreSQL. Labels are provider groups and nodes: bounded, and no tenant's business."""
 
@@ -97,6 +109,7 @@ class _FromTheDatabase:
         yield from _of_paths(figures.paths)
         yield from _of_warm_ups()
         yield from _of_source_checks()
+        yield from _of_reputation()
         yield GaugeMetricFamily(
             "relayweb_queue_oldest_age_seconds", "Age of the oldest open recipient", value=figures.oldest_age_s
         )
