@@ -57,7 +57,7 @@ class Migration(migrations.Migration):
                 ),
                 ("started_at", models.DateTimeField(default=django.utils.timezone.now)),
                 ("judged", models.CharField(blank=True, help_text="what the last look found", max_length=200)),
-                ("judged_at", models.DateTimeField(null=True)),
+                ("judged_at", models.DateTimeField(help_text="since when looks have found this", null=True)),
                 (
                     "group",
                     models.ForeignKey(

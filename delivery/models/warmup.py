@@ -68,7 +68,7 @@ class WarmUp(models.Model):
     )
     started_at = models.DateTimeField(default=timezone.now)
     judged = models.CharField(max_length=200, blank=True, help_text="what the last look found")
-    judged_at = models.DateTimeField(null=True)
+    judged_at = models.DateTimeField(null=True, help_text="since when looks have found this")
 
     class Meta:
         constraints: ClassVar = [models.UniqueConstraint(fields=["source", "group"], name="warm_up_once")]

@@ -55,7 +55,7 @@ def write_due(*, now: datetime | None = None) -> int:
         # A little less: a task that comes a second early would otherwise wait for the next hour.
         if ReputationScore.objects.filter(scored_at__gt=now - _EVERY * 0.9).exists():
             return 0
-        return len(ReputationScore.objects.bulk_create(compute(now=now)))
+        return len(ReputationScore.objects.bulk_create(filter(_is_kept, compute(now=now)), batch_size=500))
 
 
 def compute(*, now: datetime | None = None) -> list[ReputationScore]:
@@ -113,6 +113,14 @@ def latest_of_named(*, now: datetime | None = None) -> list[ReputationScore]:
 def forget_old(*, now: datetime | None = None) -> int:
     deleted, _by_table = ReputationScore.objects.filter(scored_at__lt=(now or timezone.now()) - KEPT).delete()
     return deleted
+
+
+def _is_kept(row: ReputationScore) -> bool:
+    """Sites are any number, and most of them get a mail now and then."""
+    if row.group.kind == GroupKind.PROVIDER:
+        return True
+    met = Met(row.figures[str(max(scoring.windows()))])
+    return met.attempts >= int(scoring.formula()["site_kept_from"])
 
 
 def _row(path: Path, history: History, result: Score, now: datetime) -> ReputationScore:

@@ -80,7 +80,9 @@ def _judge(warm_up: WarmUp, figures: Figures, looked: Looked, *, now: datetime) 
         target=warm_up.target,
     )
     if not verdict.begins_anew:
-        WarmUp.objects.filter(pk=warm_up.pk).update(judged=verdict.why[:200], judged_at=now)
+        # Most of many warm-ups rest and find the same each time: nothing to write down.
+        if verdict.why[:200] != warm_up.judged:
+            WarmUp.objects.filter(pk=warm_up.pk).update(judged=verdict.why[:200], judged_at=now)
         return
     if not _step(warm_up, verdict, figures, now=now):
         return

@@ -10,11 +10,13 @@ from typing import Any
 from django.db import connection
 from django.utils import timezone
 
-from delivery.models import Path, PathHour, WarmUp
+from delivery.models import GroupKind, Path, PathHour, WarmUp
 from delivery.shaping.encounters import ACCEPTED, KINDS
 from delivery.warmup.judging import Figures
 
 KEPT = timedelta(days=100)
+# Sites are any number: their hours are kept as long as a score looks back.
+KEPT_OF_SITES = timedelta(days=31)
 _WINDOW = timedelta(days=1)
 
 _HOURS = f"""
@@ -101,8 +103,12 @@ def counts_of_hour(warm_up: WarmUp, *, now: datetime) -> dict[str, int]:
 
 
 def forget_old(*, now: datetime | None = None) -> int:
-    deleted, _by_table = PathHour.objects.filter(hour__lt=(now or timezone.now()) - KEPT).delete()
-    return deleted
+    """Returns how many hours went."""
+    now = now or timezone.now()
+    old, _by_table = PathHour.objects.filter(hour__lt=now - KEPT).delete()
+    named = Path.objects.filter(group__kind=GroupKind.PROVIDER).values("id")
+    of_sites, _by_table = PathHour.objects.filter(hour__lt=now - KEPT_OF_SITES).exclude(path_id__in=named).delete()
+    return old + of_sites
 
 
 def _hour_of(moment: datetime) -> datetime:

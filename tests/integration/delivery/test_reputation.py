@@ -75,6 +75,17 @@ def test_scores_are_written_once_an_hour_and_forgotten(path: Path) -> None:
     assert scores.forget_old(now=timezone.now() + timedelta(days=101)) == 2
 
 
+def test_of_sites_only_the_large_ones_are_kept(path: Path) -> None:
+    for name, accepted in (("small", 999), ("large", 1000)):
+        site = ProviderGroup.objects.create(key=f"site:{name}.test", kind="site", title=name)
+        _met(Path.objects.create(source=path.source, group=site), accepted=accepted)
+
+    written = scores.write_due()
+
+    assert (len(scores.compute()), written) == (2, 1)
+    assert ReputationScore.objects.get().group.title == "large"
+
+
 def test_the_command_line_and_the_metrics_show_it(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     _met(path, accepted=500, throttled=300)
     tasks.score_sources()

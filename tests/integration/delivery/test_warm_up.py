@@ -10,8 +10,8 @@ from django.utils import timezone
 
 from accounts.audit import Actor
 from accounts.models import AuditEntry
-from delivery.models import PathHour, ProviderGroup, SourceAddress, WarmUp, WarmUpStep
-from delivery.warmup import advancing, plans, schedules
+from delivery.models import Path, PathHour, ProviderGroup, SourceAddress, WarmUp, WarmUpStep
+from delivery.warmup import advancing, encountered, plans, schedules
 from tests.support.engine_room import HOST, Room, World, in_thread
 from tests.support.smtp_peer import SmtpPeer
 
@@ -107,8 +107,6 @@ def _warm_up(world: World, *, stage: int = 0, hours: int = 24, **counts: int) ->
     plans.start(world.source, actor=OLIVIA, group_keys=["google"])
     now = timezone.now()
     WarmUp.objects.update(stage=stage, stage_since=now - timedelta(hours=hours), counted_before={})
-    from delivery.models import Path
-
     path = Path.objects.create(source=world.source, group=group)
     hour = (now - timedelta(hours=1)).replace(minute=0, second=0, microsecond=0)
     PathHour.objects.create(path_id=path.pk, hour=hour, **counts)
@@ -165,3 +163,14 @@ def test_what_was_met_before_a_stage_does_not_count_for_it(world: World):
     (line,) = plans.list_warm_ups()
 
     assert line.figures.attempts == 0
+
+
+def test_hours_of_sites_are_forgotten_sooner(world: World):
+    _warm_up(world, accepted=5)
+    site = ProviderGroup.objects.create(key="site:mx.small.test", kind="site", title="small")
+    path = Path.objects.create(source=world.source, group=site)
+    PathHour.objects.create(path_id=path.pk, hour=timezone.now() - timedelta(hours=1), accepted=1)
+
+    assert encountered.forget_old(now=timezone.now() + timedelta(days=30)) == 0
+    assert encountered.forget_old(now=timezone.now() + timedelta(days=32)) == 1
+    assert encountered.forget_old(now=timezone.now() + timedelta(days=101)) == 1

@@ -234,3 +234,22 @@ def test_metrics_say_what_is_wrong_and_what_nobody_knows(source: SourceAddress, 
     assert f'relayweb_source_trouble{{check="reverse_dns",source="{ADDRESS}"}} 1.0' in figures
     assert f'relayweb_source_trouble{{check="spf",source="{ADDRESS}"}} 0.0' in figures
     assert f'relayweb_source_check_failed{{check="blocklist:spamhaus_zen",source="{ADDRESS}"}} 1.0' in figures
+
+
+@pytest.mark.django_db(transaction=True)  # it looks through a connection of its own
+def test_doctor_names_what_is_wrong(
+    source: SourceAddress, name_server: FakeDns, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import json
+
+    from relayweb.commandline.main import main
+
+    name_server.records["10.2.0.192.in-addr.arpa"] = {}
+    checks.check()
+    capfd.readouterr()
+
+    assert main(["doctor", "--json"]) == 1
+
+    seen = {one["name"]: one for one in json.loads(capfd.readouterr().out)["checks"]}
+    assert (seen[f"source {ADDRESS}"]["ok"], seen[f"source {OTHER}"]["ok"]) == (False, True)
+    assert "PTR" in seen[f"source {ADDRESS}"]["sentence"]
