@@ -23,6 +23,8 @@ NOUNS = {
     "domain": "Sending domains and their DNS records",
     "credential": "SMTP logins, API keys and networks of tenants",
     "source": "Addresses that mail leaves from",
+    "warmup": "New addresses, made known to receivers",
+    "reputation": "How source addresses stand with receivers",
     "pool": "Groups of source addresses",
     "route": "Smarthosts for recipient domains",
     "shaping": "How fast receivers are approached",

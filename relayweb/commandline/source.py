@@ -1,4 +1,4 @@
-"""source add | list | pause | resume | families | remove"""
+"""source add | list | check | pause | resume | families | remove"""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import click
 
 from accounts.audit import Actor
 from delivery import sources
-from delivery.models import SourceAddress
+from delivery.models import SourceAddress, SourceCheck
 from delivery.models.source import DEFAULT_POOL, Families
+from delivery.source_checks import checks
 from relayweb.commandline import output
 from relayweb.commandline.verbs import Noun, subject
 
@@ -45,6 +46,29 @@ def list_(with_retired: bool) -> None:
     output.rows(map(_shape, found), columns, empty="There is no source yet, so nothing can leave.")
 
 
+@command.command("check")
+@click.argument("source", required=False)
+@click.option("--history", "with_history", is_flag=True, help="Show former looks, and do not look now.")
+def check(source: str | None, with_history: bool) -> None:
+    """Look at an address, or at all: reverse DNS, EHLO name, SPF of the bounce domain, blocklists."""
+    found = sources.find_source(source) if source else None
+    if with_history:
+        if found is None:
+            raise click.UsageError("Say whose history.")
+        output.rows(
+            (_look(one.source, one) for one in checks.history_of(found)),
+            ("checked_at", "state", "trouble"),
+            empty="Nobody has looked at it yet.",
+        )
+        return
+    checked = checks.check([found] if found else None)
+    shapes = [
+        {**_look(one.source, one.check), "paused": one.paused, "not_paused_because": one.not_paused} for one in checked
+    ]
+    columns = ("source", "state", "trouble", "paused", "not_paused_because")
+    output.rows(shapes, columns, empty="There is no address to look at: the system's choice has none of its own.")
+
+
 @command.command("pause")
 @subject("source", "address", ADDRESS_HELP)
 @click.option("--reason", default="")
@@ -74,6 +98,17 @@ def families(source: str, families: str) -> None:
 def remove(source: str, reason: str) -> None:
     """Retire an address; `source add` brings it back."""
     output.record(_shape(sources.remove_source(sources.find_source(source), actor=Actor.command_line(), reason=reason)))
+
+
+def _look(source: SourceAddress, check: SourceCheck) -> dict[str, Any]:
+    not_good = [one for one in check.results if one["verdict"] in {"bad", "failed"}]
+    return {
+        "source": str(source),
+        "checked_at": check.checked_at,
+        "state": check.state,
+        "trouble": [f"{one['check']} {one['verdict']}: {one['detail']}" for one in not_good],
+        "results": check.results,
+    }
 
 
 def _shape(source: SourceAddress) -> dict[str, Any]:
