@@ -36,7 +36,7 @@ from relayweb.console import (
     webhook_calls,
     webhooks,
 )
-from relayweb.console.admin import approvals, health, rules
+from relayweb.console.admin import approvals, health, pools, rules, sources
 
 tenant_pages: list[URLPattern | URLResolver] = [
     path("", statistics.overview, name="overview"),
@@ -134,6 +134,20 @@ tenant_pages: list[URLPattern | URLResolver] = [
 operator_pages: list[URLPattern | URLResolver] = [
     path("", health.health_page, name="operator-health"),
     path("live/", health.live, name="operator-health-live"),
+    path("sources/", sources.source_list, name="operator-sources"),
+    path("sources/add/", sources.add, name="operator-source-add"),
+    path("sources/<uuid:source_id>/", sources.page, name="operator-source"),
+    path("sources/<uuid:source_id>/edit/", sources.edit, name="operator-source-edit"),
+    path("sources/<uuid:source_id>/pause/", sources.pause, name="operator-source-pause"),
+    path("sources/<uuid:source_id>/resume/", sources.resume, name="operator-source-resume"),
+    path("sources/<uuid:source_id>/retire/", sources.retire, name="operator-source-retire"),
+    path("pools/", pools.pool_list, name="operator-pools"),
+    path("pools/add/", pools.add, name="operator-pool-add"),
+    path("pools/<slug:name>/", pools.page, name="operator-pool"),
+    path("pools/<slug:name>/standby/", pools.standby, name="operator-pool-standby"),
+    path("pools/<slug:name>/assign/", pools.assign, name="operator-pool-assign"),
+    path("pools/<slug:name>/unassign/", pools.unassign, name="operator-pool-unassign"),
+    path("pools/<slug:name>/remove/", pools.remove, name="operator-pool-remove"),
     path("approvals/", approvals.page, name="operator-approvals"),
     path("approvals/<slug:slug>/", approvals.decide, name="operator-approval"),
     path("rules/", rules.rule_list, name="operator-rules"),

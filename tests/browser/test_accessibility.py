@@ -13,8 +13,9 @@ from django.utils import timezone
 from accounts import factors, invitations, notices, people, sealing, trust
 from accounts.audit import Actor
 from accounts.models import Membership, NoticeKind, Passkey, User
+from delivery import sources
 from delivery.core.unsubscribing import make_token, url_for
-from delivery.models import Recipient
+from delivery.models import Recipient, SourceAddress, Stream
 from tests.support.journeys import EXAMPLES, PASSWORD, Cast, Fate, Try, write_examples, write_message, write_rejections
 from tests.support.webhook_rows import write_call, write_dead, write_webhook
 
@@ -229,12 +230,44 @@ def pages_of_people(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]]:
     return visit
 
 
+@pytest.fixture
+def pages_of_operations(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]]:
+    """Where mail leaves from."""
+    operator = Actor.person(cast.olivia)
+    first, *_others = sources.add_sources(
+        "2001:db8:ffff:ffff:ffff:ffff:ffff:fff0-2001:db8:ffff:ffff:ffff:ffff:ffff:fff4",
+        ehlo_name="mx-{ip}." + "long." * 20 + "relay.example",
+        note="ラック 3 " + "x" * 200,
+        node="tokyo-1",
+        actor=operator,
+    )
+    SourceAddress.objects.filter(pk=first.pk).update(state="unusable", state_reason="cannot bind " + "x" * 300)
+    dedicated = sources.add_pool("acme-dedicated-" + "x" * 30, kind="dedicated", tenant=cast.acme, actor=operator)
+    sources.assign_pool(Stream.objects.of(cast.acme)[0], dedicated, actor=operator)
+    write_message(cast.acme, Fate(address="a@docomo.ne.jp", state="queued", group="docomo"))
+
+    def visit(window: Any) -> Iterator[tuple[str, Any]]:
+        window.sign_in("olivia@relay.example")
+        for name, address in (
+            ("sources", "/operator/sources/"),
+            ("sources, nothing", "/operator/sources/?q=zzz"),
+            ("source", f"/operator/sources/{first.pk}/"),
+            ("source, add", "/operator/sources/add/"),
+            ("source, retire", f"/operator/sources/{first.pk}/retire/"),
+            ("pools", "/operator/pools/"),
+            ("pool", f"/operator/pools/{dedicated.name}/"),
+        ):
+            yield name, window.open(address)
+
+    return visit
+
+
 # Every pair of language, theme and width.
 @pytest.mark.parametrize(
     ("language", "theme", "width"),
     [("en", "light", 360), ("en", "dark", 1280), ("ja", "light", 1280), ("ja", "dark", 360)],
 )
-@pytest.mark.parametrize("which", ["pages", "pages_of_people"])
+@pytest.mark.parametrize("which", ["pages", "pages_of_people", "pages_of_operations"])
 def test_every_page_is_accessible(
     which: str, language: str, theme: str, width: int, window: Any, request: pytest.FixtureRequest
 ) -> None:

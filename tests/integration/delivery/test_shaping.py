@@ -6,7 +6,9 @@ import asyncio
 import time
 from typing import Any
 
-from delivery.models import ProviderGroup, SourceAddress
+from accounts.audit import Actor
+from delivery import sources
+from delivery.models import ProviderGroup, SourceAddress, SourcePool
 from delivery.queue import wake
 from delivery.shaping import overrides
 from tests.support.engine_room import HOST, OTHER_HOST, Room, World, in_thread
@@ -197,3 +199,25 @@ async def test_an_address_that_cannot_be_bound_is_put_out_of_use_and_no_mail_is_
             recipient = await room.until_state(message_id, "delivered")
             assert recipient.attempts == 1
             assert len(await room.attempts(message_id)) == 1
+
+
+async def test_an_address_that_is_moved_serves_its_old_pool_no_more_and_has_its_new_name(world: World):
+    await in_thread(SourcePool.objects.create, name="spare")
+
+    async def move(pool: str) -> None:
+        source = await in_thread(sources.find_source, world.source.pk)
+        changes = {"pool": pool, "ehlo_name": "moved.relay.test", "note": ""}
+        await in_thread(lambda: sources.update_source(source, actor=Actor.system("test"), **changes))
+
+    async with Room(world) as room, SmtpPeer(host=HOST, at_port=room.port) as peer, room.engine():
+        await room.until_state(await room.send("one@far.test"), "delivered")
+        await move("spare")
+        await room.until("SELECT bool_and(owner = '') FROM delivery_path", seconds=10)
+        waiting = await room.send("two@far.test")
+        await room.until("SELECT next_due_at <= now() FROM delivery_lane WHERE next_due_at IS NOT NULL")
+        assert (await room.recipient(waiting)).state == "queued"
+
+        await move("default")
+        await room.until_state(waiting, "delivered")
+
+        assert b"EHLO moved.relay.test" in peer.connections[-1].commands[0]
