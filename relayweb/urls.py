@@ -36,7 +36,7 @@ from relayweb.console import (
     webhook_calls,
     webhooks,
 )
-from relayweb.console.admin import approvals, health, pools, rules, sources
+from relayweb.console.admin import approvals, health, pools, rules, sources, throttles
 
 tenant_pages: list[URLPattern | URLResolver] = [
     path("", statistics.overview, name="overview"),
@@ -148,6 +148,12 @@ operator_pages: list[URLPattern | URLResolver] = [
     path("pools/<slug:name>/assign/", pools.assign, name="operator-pool-assign"),
     path("pools/<slug:name>/unassign/", pools.unassign, name="operator-pool-unassign"),
     path("pools/<slug:name>/remove/", pools.remove, name="operator-pool-remove"),
+    path("throttles/", throttles.page, name="operator-throttles"),
+    path("throttles/live/", throttles.live, name="operator-throttles-live"),
+    path("throttles/limits/<int:group_id>/", throttles.limits, name="operator-throttle-limits"),
+    path("throttles/<uuid:source_id>/<int:group_id>/", throttles.path_page, name="operator-throttle"),
+    path("throttles/<uuid:source_id>/<int:group_id>/suspend/", throttles.suspend, name="operator-throttle-suspend"),
+    path("throttles/<uuid:source_id>/<int:group_id>/release/", throttles.release, name="operator-throttle-release"),
     path("approvals/", approvals.page, name="operator-approvals"),
     path("approvals/<slug:slug>/", approvals.decide, name="operator-approval"),
     path("rules/", rules.rule_list, name="operator-rules"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from django.utils import timezone
 from accounts import factors, invitations, notices, people, sealing, trust
 from accounts.audit import Actor
 from accounts.models import Membership, NoticeKind, Passkey, User
-from delivery import sources
+from delivery import sources, throttles
 from delivery.core.unsubscribing import make_token, url_for
-from delivery.models import Recipient, SourceAddress, Stream
+from delivery.models import Path as DeliveryPath
+from delivery.models import ProviderGroup, Recipient, SourceAddress, Stream
 from tests.support.journeys import EXAMPLES, PASSWORD, Cast, Fate, Try, write_examples, write_message, write_rejections
 from tests.support.webhook_rows import write_call, write_dead, write_webhook
 
@@ -234,7 +236,7 @@ def pages_of_people(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]]:
 def pages_of_operations(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]]:
     """Where mail leaves from."""
     operator = Actor.person(cast.olivia)
-    first, *_others = sources.add_sources(
+    first, *others = sources.add_sources(
         "2001:db8:ffff:ffff:ffff:ffff:ffff:fff0-2001:db8:ffff:ffff:ffff:ffff:ffff:fff4",
         ehlo_name="mx-{ip}." + "long." * 20 + "relay.example",
         note="ラック 3 " + "x" * 200,
@@ -245,6 +247,9 @@ def pages_of_operations(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]
     dedicated = sources.add_pool("acme-dedicated-" + "x" * 30, kind="dedicated", tenant=cast.acme, actor=operator)
     sources.assign_pool(Stream.objects.of(cast.acme)[0], dedicated, actor=operator)
     write_message(cast.acme, Fate(address="a@docomo.ne.jp", state="queued", group="docomo"))
+    group = ProviderGroup.objects.get(key="docomo")
+    DeliveryPath.objects.create(source=first, group=group, pace_share=0.125, pace_reason="r" * 80)
+    throttles.suspend_path(others[0], group, length=timedelta(hours=3), reason="y" * 300, actor=operator)
 
     def visit(window: Any) -> Iterator[tuple[str, Any]]:
         window.sign_in("olivia@relay.example")
@@ -256,6 +261,11 @@ def pages_of_operations(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]
             ("source, retire", f"/operator/sources/{first.pk}/retire/"),
             ("pools", "/operator/pools/"),
             ("pool", f"/operator/pools/{dedicated.name}/"),
+            ("throttles", "/operator/throttles/"),
+            ("throttles, nothing", "/operator/throttles/?provider=zzz"),
+            ("throttle", f"/operator/throttles/{first.pk}/{group.pk}/"),
+            ("throttle, suspend", f"/operator/throttles/{first.pk}/{group.pk}/suspend/"),
+            ("throttle, limits", f"/operator/throttles/limits/{group.pk}/"),
         ):
             yield name, window.open(address)
 
