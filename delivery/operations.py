@@ -13,9 +13,14 @@ from uuid import UUID
 
 from django.db import connection
 from django.db.models import Count, Q
+from django.utils import timezone
 
-from accounts.models import AuditEntry
-from delivery.models import Node, Path, SourceAddress, SourcePool, SourceState, Stream
+from accounts import quotas
+from accounts.models import AuditEntry, QuotaBucket, QuotaPeriod, Tenant, TenantState
+from delivery.engine.recovery import POISON
+from delivery.models import Node, Path, QueueEntry, SourceAddress, SourcePool, SourceState, Stream, Worker
+from delivery.statistics import figures
+from delivery.statistics.figures import Totals
 
 PAGE_SIZE = 50
 # A worker that has not been heard of for so long counts as silent (the lease of a path is 15 s).
@@ -181,6 +186,158 @@ def changes_of(object_id: object, *, noun: str, most: int = 20) -> list[AuditEnt
 
 def nodes() -> list[str]:
     return list(Node.objects.order_by("name").values_list("name", flat=True))
+
+
+# ---------------------------------------------------------------- queue, nodes and workers
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A recipient that workers stopped at, again and again. The domain says where to; nobody's address does."""
+
+    recipient_id: UUID
+    message_id: UUID
+    tenant: Tenant
+    domain: str
+    accepted_at: datetime
+    attempts: int
+    losses: int
+
+
+def parked_page(*, before: UUID | None = None, size: int = PAGE_SIZE) -> tuple[tuple[Parked, ...], UUID | None]:
+    """Newest first, and the key that the next page begins before."""
+    sql = """SELECT entry.recipient_id, entry.message_id, entry.tenant_id, coalesce(route.domain, ''), entry.accepted_at,
+                    entry.attempts, entry.losses
+             FROM delivery_queue_entry AS entry LEFT JOIN delivery_domainroute AS route ON route.id = entry.domain_route_id
+             WHERE entry.held_reason = %s AND (%s::uuid IS NULL OR entry.recipient_id < %s::uuid)
+             ORDER BY entry.recipient_id DESC LIMIT %s"""
+    rows = _rows(sql, [POISON, before, before, size + 1])
+    more, rows = len(rows) > size, rows[:size]
+    owners = Tenant.objects.in_bulk({row[2] for row in rows})
+    found = tuple(Parked(row[0], row[1], owners[row[2]], *row[3:]) for row in rows)
+    return found, found[-1].recipient_id if more else None
+
+
+def find_parked(recipient_id: UUID) -> Tenant | None:
+    """Whose parked recipient it is; None where there is none."""
+    entry = QueueEntry.objects.filter(recipient_id=recipient_id, held_reason=POISON).first()
+    return None if entry is None else Tenant.objects.filter(pk=entry.tenant_id).first()
+
+
+def held_by_reason() -> list[tuple[str, int]]:
+    """How many recipients are held, by the reason's machine word."""
+    sql = """SELECT held_reason, count(*) FROM delivery_queue_entry WHERE held_reason IS NOT NULL
+             GROUP BY held_reason ORDER BY count(*) DESC, held_reason"""
+    return [(reason, number) for reason, number in _rows(sql, [])]
+
+
+def longest_overdue() -> timedelta | None:
+    """For how long the lane that has waited longest could have been served; None where nothing is due."""
+    sql = """SELECT now() - min(greatest(next_due_at, suspended_until)) FROM delivery_lane
+             WHERE greatest(next_due_at, suspended_until) <= now() AND next_due_at IS NOT NULL"""
+    overdue: timedelta | None = _rows(sql, [])[0][0]
+    return overdue
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLine:
+    node: Node
+    workers: tuple[tuple[Worker, bool], ...]
+    addresses: int
+    in_hand: int
+
+    @property
+    def is_silent(self) -> bool:
+        return not any(worker.part == "worker" and not is_silent for worker, is_silent in self.workers)
+
+
+def nodes_page(*, after: str = "", size: int = PAGE_SIZE) -> tuple[tuple[NodeLine, ...], str]:
+    """By name, each with its processes (and whether they are silent); and the name that the next page begins after."""
+    rows = list(Node.objects.filter(name__gt=after).order_by("name")[: size + 1])
+    more, rows = len(rows) > size, rows[:size]
+    names = [row.name for row in rows]
+    silent_before = timezone.now() - SILENT_AFTER
+    workers: dict[str, list[tuple[Worker, bool]]] = {}
+    for worker in Worker.objects.filter(node_id__in=names).order_by("slot"):
+        workers.setdefault(worker.node_id, []).append((worker, worker.heartbeat_at < silent_before))
+    addresses = dict(
+        SourceAddress.objects.filter(node_id__in=names)
+        .exclude(state=SourceState.RETIRED)
+        .values_list("node_id")
+        .annotate(number=Count("pk"))
+        .order_by()
+    )
+    sql = """SELECT source.node_id, count(*) FROM delivery_queue_entry AS entry
+             JOIN delivery_path AS path ON path.id = entry.path_id
+             JOIN delivery_sourceaddress AS source ON source.id = path.source_id GROUP BY source.node_id"""
+    in_hand = dict(_rows(sql, []))
+    lines = tuple(
+        NodeLine(row, tuple(workers.get(row.name, ())), addresses.get(row.name, 0), in_hand.get(row.name, 0))
+        for row in rows
+    )
+    return lines, names[-1] if more else ""
+
+
+def nodes_addresses(node: Node) -> int:
+    return SourceAddress.objects.filter(node=node).exclude(state=SourceState.RETIRED).count()
+
+
+# ---------------------------------------------------------------- tenants
+
+
+@dataclass(frozen=True, slots=True)
+class TenantLine:
+    """``today`` and ``month``: recipients accepted (UTC); ``totals``: what became of them within RATES_OF."""
+
+    tenant: Tenant
+    today: int
+    month: int
+    open: int
+    totals: Totals
+
+
+RATES_OF = timedelta(days=7)
+
+
+def tenants_page(
+    *, query: str = "", state: str = "", after: str = "", size: int = PAGE_SIZE
+) -> tuple[tuple[TenantLine, ...], str]:
+    """By short name, and the one that the next page begins after. ``state``: one of TenantState, or ``approval``."""
+    found = Tenant.objects.filter(slug__gt=after)
+    if query:
+        found = found.filter(Q(slug__icontains=query) | Q(name__icontains=query))
+    if state == "approval":
+        found = found.filter(awaits_approval=True).exclude(state=TenantState.CLOSED)
+    elif state:
+        found = found.filter(state=state)
+    rows = list(found.order_by("slug")[: size + 1])
+    more, rows = len(rows) > size, rows[:size]
+    return tenant_lines(rows), rows[-1].slug if more else ""
+
+
+def tenant_lines(rows: Sequence[Tenant]) -> tuple[TenantLine, ...]:
+    keys, now = [row.pk for row in rows], timezone.now()
+    starts = {period: quotas.window_start(period, now) for period in (QuotaPeriod.DAY, QuotaPeriod.MONTH)}
+    used = {
+        (bucket.owner_id, bucket.period): bucket.used
+        for bucket in QuotaBucket.objects.filter(owner_id__in=keys, window_start__in=starts.values())
+        if bucket.window_start == starts.get(QuotaPeriod(bucket.period))
+    }
+    waiting = dict(_rows(_OPEN_OF_TENANTS, [keys]))
+    totals = figures.totals_of_many(keys, now - RATES_OF, now)
+    return tuple(
+        TenantLine(
+            row,
+            used.get((row.pk, QuotaPeriod.DAY), 0),
+            used.get((row.pk, QuotaPeriod.MONTH), 0),
+            waiting.get(row.pk, 0),
+            totals.get(row.pk, Totals()),
+        )
+        for row in rows
+    )
+
+
+_OPEN_OF_TENANTS = "SELECT tenant_id, count(*) FROM delivery_queue_entry WHERE tenant_id = ANY(%s) GROUP BY tenant_id"
 
 
 def _rows(sql: str, parameters: list[Any]) -> list[tuple[Any, ...]]:

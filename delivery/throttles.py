@@ -116,7 +116,7 @@ def suspend_path(
             actor,
             "shaping.suspend",
             object_name=group.key,
-            after={"source": str(source), "until": until},
+            after={"source": str(source), "ends_at": until},
             reason=reason,
         )
         _tell_engines()

@@ -36,7 +36,8 @@ from relayweb.console import (
     webhook_calls,
     webhooks,
 )
-from relayweb.console.admin import approvals, health, pools, rules, sources, throttles
+from relayweb.console.admin import approvals, health, nodes, pools, rules, sources, throttles
+from relayweb.console.admin import tenants as operator_tenants
 
 tenant_pages: list[URLPattern | URLResolver] = [
     path("", statistics.overview, name="overview"),
@@ -154,6 +155,17 @@ operator_pages: list[URLPattern | URLResolver] = [
     path("throttles/<uuid:source_id>/<int:group_id>/", throttles.path_page, name="operator-throttle"),
     path("throttles/<uuid:source_id>/<int:group_id>/suspend/", throttles.suspend, name="operator-throttle-suspend"),
     path("throttles/<uuid:source_id>/<int:group_id>/release/", throttles.release, name="operator-throttle-release"),
+    path("queue/", nodes.queue, name="operator-queue"),
+    path("queue/<uuid:recipient_id>/release/", nodes.release, name="operator-queue-release"),
+    path("nodes/", nodes.node_list, name="operator-nodes"),
+    path("nodes/<str:name>/drain/", nodes.drain, name="operator-node-drain"),
+    path("nodes/<str:name>/resume/", nodes.resume, name="operator-node-resume"),
+    path("tenants/", operator_tenants.tenant_list, name="operator-tenants"),
+    path("tenants/<slug:slug>/", operator_tenants.page, name="operator-tenant"),
+    path("tenants/<slug:slug>/limits/", operator_tenants.limits, name="operator-tenant-limits"),
+    path("tenants/<slug:slug>/step/", operator_tenants.step, name="operator-tenant-step"),
+    path("tenants/<slug:slug>/suspend/", operator_tenants.suspend, name="operator-tenant-suspend"),
+    path("tenants/<slug:slug>/resume/", operator_tenants.resume, name="operator-tenant-resume"),
     path("approvals/", approvals.page, name="operator-approvals"),
     path("approvals/<slug:slug>/", approvals.decide, name="operator-approval"),
     path("rules/", rules.rule_list, name="operator-rules"),

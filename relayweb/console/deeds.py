@@ -163,6 +163,8 @@ VALUES: dict[str, Text] = {
     "standby": _("stand-by pool"),
     "ehlo_name": _("EHLO name"),
     "drained": _("drained"),
+    "ends_at": _("ends at"),
+    "source": _("source address"),
     "tenant": _("tenant"),
     "paths": _("paths"),
     "network": _("network"),

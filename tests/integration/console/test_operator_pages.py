@@ -13,7 +13,7 @@ from relayweb import urls
 from tests.integration.console.conftest import SignedIn
 from tests.support.journeys import Cast
 
-VALUES = {"uuid": uuid7(), "slug": "default", "int": 1, "str": "a"}
+VALUES = {"uuid": uuid7(), "slug": "default", "int": 1, "string": "a"}
 
 
 def _paths() -> list[str]:
