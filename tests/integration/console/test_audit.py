@@ -11,6 +11,7 @@ from django.test import Client
 
 from accounts import audit
 from accounts.audit import Actor
+from accounts.identifiers import uuid7
 from delivery.changes import VERBS
 from delivery.models import JobKind
 from relayweb.console import deeds
@@ -28,6 +29,7 @@ def _write(
             Actor(actor, peer_address="192.0.2.9"),
             action,
             tenant=cast.acme,
+            object_id=uuid7(),
             object_name=more.get("name", f"person {number}"),
             before={"role": "analyst"},
             after={"role": "admin"},
