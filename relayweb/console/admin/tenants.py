@@ -18,6 +18,7 @@ from accounts.models import Tenant, TenantState
 from accounts.refusals import NotFound, Refused
 from delivery import operations
 from delivery.models import Stream
+from delivery.models.source import DEFAULT_POOL
 from relayweb.console.access import operator_page
 from relayweb.console.admin.asking import Question, actor_of, ask
 from relayweb.console.admin.labels import TENANT_STATES, Change
@@ -101,6 +102,7 @@ def _page(
         "level": _level(tenant),
         "owners": tenants.owners_of(tenant),
         "streams": list(Stream.objects.of(tenant).select_related("pool").order_by("name")),
+        "default_pool": DEFAULT_POOL,
         "days": operations.RATES_OF.days,
         "limits": limits or LimitsForm(initial=own),
         "step": step or StepForm(initial={"step": "" if tenant.trust_level is None else str(tenant.trust_level)}),
