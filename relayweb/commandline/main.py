@@ -23,6 +23,7 @@ NOUNS = {
     "domain": "Sending domains and their DNS records",
     "credential": "SMTP logins, API keys and networks of tenants",
     "source": "Addresses that mail leaves from",
+    "node": "Machines that mail leaves from",
     "pool": "Groups of source addresses",
     "route": "Smarthosts for recipient domains",
     "shaping": "How fast receivers are approached",
