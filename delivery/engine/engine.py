@@ -300,9 +300,10 @@ class Engine:
 
     async def _tidy_paths(self, connection: Connection) -> None:
         """Hand over what belongs to others by now, and what has had nothing to do for a while."""
-        usable = {source.id for source in self._sources}
+        usable = set(self._sources)
         for path in list(self._paths.values()):
-            path.is_leaving = self._is_draining or not self._is_mine(path.row.id) or path.source.id not in usable
+            # An address that was moved to another pool or got another name is taken up anew, with what it is now.
+            path.is_leaving = self._is_draining or not self._is_mine(path.row.id) or path.source not in usable
             idle_s = 0.0 if path.idle_since is None else time.monotonic() - path.idle_since
             has_been_idle = idle_s > _KEPT_IDLE_S
             if path.is_at_rest and (path.is_leaving or has_been_idle) and self._paths.get(path.row.id) is path:

@@ -25,6 +25,7 @@ NOUNS = {
     "source": "Addresses that mail leaves from",
     "warmup": "New addresses, made known to receivers",
     "reputation": "How source addresses stand with receivers",
+    "node": "Machines that mail leaves from",
     "pool": "Groups of source addresses",
     "route": "Smarthosts for recipient domains",
     "shaping": "How fast receivers are approached",

@@ -1,4 +1,4 @@
-"""source add | list | check | pause | resume | families | remove"""
+"""source add | list | change | check | pause | resume | families | remove"""
 
 from __future__ import annotations
 
@@ -84,6 +84,24 @@ def resume(source: str) -> None:
     output.record(_shape(sources.resume_source(sources.find_source(source), actor=Actor.command_line())))
 
 
+@command.command("change")
+@subject("source", "address", ADDRESS_HELP)
+@click.option("--ehlo", help="Another name to introduce itself with.")
+@click.option("--pool", help="Move it to another pool.")
+@click.option("--note")
+def change(source: str, ehlo: str | None, pool: str | None, note: str | None) -> None:
+    """Give an address another name or note, or move it: it sends the new pool's mail, and the old one's no more."""
+    found = sources.find_source(source)
+    changed = sources.update_source(
+        found,
+        ehlo_name=found.ehlo_name if ehlo is None else ehlo,
+        pool=found.pool.name if pool is None else pool,
+        note=found.note if note is None else note,
+        actor=Actor.command_line(),
+    )
+    output.record(_shape(changed))
+
+
 @command.command("families")
 @subject("source", "address", ADDRESS_HELP)
 @click.argument("families", type=click.Choice(Families.values))
@@ -95,9 +113,11 @@ def families(source: str, families: str) -> None:
 @command.command("remove")
 @subject("source", "address", ADDRESS_HELP)
 @click.option("--reason", default="")
-def remove(source: str, reason: str) -> None:
+@click.option("--queue-to", default="", help="The pool that its pool's mail leaves from once no address is left there.")
+def remove(source: str, reason: str, queue_to: str) -> None:
     """Retire an address; `source add` brings it back."""
-    output.record(_shape(sources.remove_source(sources.find_source(source), actor=Actor.command_line(), reason=reason)))
+    found = sources.find_source(source)
+    output.record(_shape(sources.retire_source(found, actor=Actor.command_line(), reason=reason, queue_to=queue_to)))
 
 
 def _look(source: SourceAddress, check: SourceCheck) -> dict[str, Any]:

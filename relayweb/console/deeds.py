@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from accounts.models import Role
 from relayweb.console.words import ROLES, Text
@@ -61,6 +62,8 @@ DEEDS: dict[str, Text] = {
     "factor.codes": _("Made recovery codes for {name}"),
     "session.end": _("Ended a session of {name}"),
     "session.end_others": _("Ended the other sessions of {name}"),
+    "node.drain": _("Drained the node {name}"),
+    "node.resume": _("Took the node {name} back into use"),
     "pool.add": _("Added the pool {name}"),
     "pool.assign": _("Assigned the pool {name}"),
     "pool.standby": _("Changed the stand-by pool of {name}"),
@@ -76,10 +79,13 @@ DEEDS: dict[str, Text] = {
     "route.set": _("Set the route {name}"),
     "shaping.release": _("Lifted the suspension of {name}"),
     "shaping.set": _("Changed the shaping of {name}"),
+    "shaping.suspend": _("Suspended sending to {name}"),
     "source.add": _("Added the source address {name}"),
     "source.families": _("Changed the address families of {name}"),
     "source.pause": _("Paused the source address {name}"),
     "source.resume": _("Resumed the source address {name}"),
+    "source.move": _("Moved the source address {name} to another pool"),
+    "source.update": _("Changed the source address {name}"),
     "source.remove": _("Removed the source address {name}"),
     "suppression.add": _("Suppressed {name}"),
     "suppression.import": _("Imported suppressions: {name}"),
@@ -155,6 +161,16 @@ VALUES: dict[str, Text] = {
     "log_retention_days": _("log kept for (days)"),
     "monthly_limit": _("recipients a month"),
     "name": _("name"),
+    "node": _("node"),
+    "note": pgettext_lazy("remark", "note"),
+    "pool": _("pool"),
+    "standby": _("stand-by pool"),
+    "ehlo_name": _("EHLO name"),
+    "drained": _("drained"),
+    "ends_at": _("ends at"),
+    "source": _("source address"),
+    "tenant": _("tenant"),
+    "paths": _("paths"),
     "network": _("network"),
     "owner": _("owner"),
     "owner_is_new": _("owner is new"),
