@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
-# They share one running service, measure times, and Playwright keeps the thread it was started in.
+# Acceptance shares one running service; Playwright keeps the thread it was started in, where no other event loop can run.
 _TOGETHER = ("tests/acceptance/", "tests/browser/")
 
 
 class ByFile(LoadScopeScheduling):
-    """Quick files first, in the order of collection; what needs the whole service comes last and alone."""
+    """Quick files first, in the order of collection; what stays together comes last, each kind in a process of its own."""
 
     def __init__(self, config: pytest.Config, log: Any = None) -> None:
         config.option.loadscopereorder = False
@@ -20,4 +20,4 @@ class ByFile(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.split("::", 1)[0]
-        return "the whole service" if path.startswith(_TOGETHER) else path
+        return next((folder for folder in _TOGETHER if path.startswith(folder)), path)

@@ -268,7 +268,7 @@ class MessageContent(ResourceView):
     @extend_schema(
         operation_id="get_message_content",
         tags=["messages"],
-        summary="The mail as it was handed over, while it is kept",
+        summary=_("The mail as it was handed over, while it is kept"),
         parameters=parameters_of(NoParameters),
         request=None,
         responses={(200, RFC822): OpenApiResponse(OpenApiTypes.BINARY), **PROBLEMS},

@@ -284,7 +284,7 @@ class ReplayWebhook(WebhookView):
     @operation(
         "replay_webhook",
         tag="webhooks",
-        says=f"Tell events again, with the ids they had; at most {replay.MOST_REPLAYED} at a time",
+        says=_("Tell events again, with the ids they had; at most 50,000 at a time"),
         body=WebhookReplay,
         answer=ReplayedShape,
         status=202,

@@ -10,6 +10,9 @@ import pytest
 from django.conf import settings as present
 from django.db import connection
 from django.test import Client
+from django.utils import translation
+from django.utils.html import escape
+from django.utils.translation import gettext
 
 from relayweb.api import documentation
 from relayweb.processes.catalogues import compile_outdated
@@ -45,6 +48,9 @@ def test_the_page_shows_every_operation_in_the_readers_language(language: str, w
         assert path.replace("'", "&#x27;") in text
         for operation in methods.values():
             assert f'id="{operation["operationId"]}"' in text
+            with translation.override(language):
+                assert escape(gettext(operation["summary"])) in text
+            assert language == "en" or escape(operation["summary"]) not in text
     assert words in text
     assert f'<html lang="{language}"' in text
     # The strict policy: nothing inline.
