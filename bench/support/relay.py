@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psycopg
 
 from tests.support.stack import Stack
 
@@ -30,6 +33,16 @@ class Relay:
     @property
     def port(self) -> int:
         return self.stack.ports["submission"]
+
+    @property
+    def database(self) -> str:
+        """Its URL."""
+        written = json.loads((self.stack.var / "run" / "environment.json").read_text())
+        return str(written["RELAY_DATABASE_URL"])
+
+    def rows(self, sql: str) -> list[Any]:
+        with psycopg.connect(self.database) as connection:
+            return connection.execute(sql).fetchall()  # type: ignore[arg-type]
 
     def command(self, *arguments: str) -> Any:
         return self.stack.relay(*arguments)

@@ -174,5 +174,5 @@ class Claimer:
 
 
 def _answer(ask: Ask, entries: list[ClaimedEntry]) -> Claimed:
-    got = Counter(entry.lane_id for entry in entries if not entry.is_suspect)
+    got = Counter(entry.lane_id for entry in entries)
     return Claimed(entries, exhausted=[want.lane_id for want in ask.wants if got[want.lane_id] < want.most])

@@ -80,28 +80,30 @@ WITH asked AS (
     WHERE path.leased_until > now() ORDER BY path.id FOR SHARE OF path
 ), want AS (
     SELECT * FROM unnest(%(wanting)s::bigint[], %(lanes)s::bigint[], %(limits)s::int[]) AS want (path_id, lane_id, most)
-), picked AS (
-    SELECT mine.id, mine.fence, entry.recipient_id
-    FROM mine JOIN want ON want.path_id = mine.id CROSS JOIN LATERAL (
-        SELECT recipient_id FROM delivery_queue_entry
-        WHERE lane_id = want.lane_id AND next_attempt_at <= now()
-          AND path_id IS NULL AND held_reason IS NULL AND losses = 0
-        ORDER BY next_attempt_at LIMIT want.most FOR UPDATE SKIP LOCKED
-    ) AS entry
 ), suspect AS (
-    SELECT mine.id, mine.fence, entry.recipient_id FROM mine CROSS JOIN LATERAL (
-        SELECT one.recipient_id FROM want CROSS JOIN LATERAL (
+    SELECT mine.id, mine.fence, entry.lane_id, entry.recipient_id FROM mine CROSS JOIN LATERAL (
+        SELECT want.lane_id, one.recipient_id FROM want CROSS JOIN LATERAL (
             SELECT recipient_id FROM delivery_queue_entry
             WHERE lane_id = want.lane_id AND next_attempt_at <= now()
               AND path_id IS NULL AND held_reason IS NULL AND losses > 0 AND losses <= mine.most_losses
             ORDER BY next_attempt_at LIMIT 1 FOR UPDATE SKIP LOCKED
         ) AS one
-        WHERE want.path_id = mine.id LIMIT 1
+        WHERE want.path_id = mine.id AND want.most > 0 LIMIT 1
+    ) AS entry
+), picked AS (
+    SELECT mine.id, mine.fence, entry.recipient_id
+    FROM mine JOIN want ON want.path_id = mine.id
+    LEFT JOIN suspect ON suspect.id = mine.id AND suspect.lane_id = want.lane_id
+    CROSS JOIN LATERAL (
+        SELECT recipient_id FROM delivery_queue_entry
+        WHERE lane_id = want.lane_id AND next_attempt_at <= now()
+          AND path_id IS NULL AND held_reason IS NULL AND losses = 0
+        ORDER BY next_attempt_at LIMIT want.most - (suspect.id IS NOT NULL)::int FOR UPDATE SKIP LOCKED
     ) AS entry
 )
 UPDATE delivery_queue_entry AS entry
 SET path_id = chosen.id, fence = chosen.fence, claimed_at = now(), attempts = entry.attempts + 1
-FROM (SELECT * FROM picked UNION ALL SELECT * FROM suspect) AS chosen
+FROM (SELECT id, fence, recipient_id FROM picked UNION ALL SELECT id, fence, recipient_id FROM suspect) AS chosen
 WHERE entry.recipient_id = chosen.recipient_id
 RETURNING entry.path_id, entry.recipient_id, entry.message_id, entry.tenant_id, entry.lane_id, entry.domain_route_id,
           entry.accepted_at, entry.attempts, entry.losses
@@ -113,7 +115,8 @@ async def claim(
 ) -> dict[int, list[ClaimedEntry]]:
     """Take due entries, oldest first in each lane, for several paths at once; by path. None for a path that is not ours.
 
-    At most one suspect is among those of a path. No lane may be asked for twice. ``rates`` are those of tenants and
+    At most one suspect is among those of a path, in the place of another entry of its lane: a path that wants four has permits
+    for four. No lane may be asked for twice. ``rates`` are those of tenants and
     credentials.
     """
     if not rates and not any(ask.writes_use for ask in asks):

@@ -18,6 +18,9 @@ from delivery.shaping.windows import Rate, Windows
 
 # Shorter windows are not written down: a new owner of a path lets one pass instead.
 PERSISTED_FROM_S = 10.0
+# The host counts what arrives. One turn may take longer to get there than the next one, or be read later by a busy host;
+# dated as it left, a window could then look shorter from there than it was here.
+_SEEN_WITHIN_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +76,10 @@ class Governor:
 
     def take_turn(self, now: float) -> float:
         """A message's turn: 0 when taken, else how long to wait before asking again."""
-        return self._messages.take(now)
+        return self._messages.take(now, seen_within=_SEEN_WITHIN_S)
 
     def take_connection_turn(self, now: float) -> float:
-        return self._new_connections.take(now)
+        return self._new_connections.take(now, seen_within=_SEEN_WITHIN_S)
 
     # ---------------------------------------------------------------- what the former owner did
 

@@ -111,11 +111,14 @@ class Windows:
         self._forget(now)
         return max([0.0, *(window.wait(now) for window in self._windows)])
 
-    def take(self, now: float) -> float:
-        """Take a turn and return 0, or take none and return for how many seconds there will be none."""
+    def take(self, now: float, *, seen_within: float = 0.0) -> float:
+        """Take a turn and return 0, or take none and return for how many seconds there will be none.
+
+        ``seen_within``: after so many seconds at most somebody else sees the turn, whose windows must hold too.
+        """
         wait = self.wait(now)
         if wait <= 0:
-            self.count(now, 1)
+            self.count(now + seen_within, 1)
         return wait
 
     def count(self, moment: float, turns: int, *, longer_than: float = 0.0) -> None:

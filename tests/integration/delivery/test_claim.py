@@ -94,6 +94,17 @@ async def test_what_is_held_or_not_due_is_left(world: World):
         assert [entry.message_id for entry in await take(room, path, Want(lane_id, 9))] == [due]
 
 
+async def test_a_suspect_takes_the_place_of_another_and_no_path_gets_more_than_it_wants(world: World):
+    async with Room(world) as room:
+        path, (lane_id, message_ids) = await own_path(room), await lane_with(room, 4)
+        await room.rows("UPDATE delivery_queue_entry SET losses = 1 WHERE message_id = %s", message_ids[0])
+
+        taken = await take(room, path, Want(lane_id, 2))
+
+        assert sorted(entry.losses for entry in taken) == [0, 1]
+        assert len(await take(room, path, Want(lane_id, 2))) == 2
+
+
 async def test_at_most_one_suspect_is_taken_and_none_that_was_lost_more_often_than_allowed(world: World):
     async with Room(world) as room:
         path, (lane_id, message_ids) = await own_path(room), await lane_with(room, 4)

@@ -48,6 +48,16 @@ def test_permits_are_bounded_by_connections_and_by_turns() -> None:
     assert governor.permits(2, 2, now=0.0) == 1
 
 
+def test_a_window_has_passed_for_the_host_too_before_it_begins_anew() -> None:
+    governor = Governor(LIMITS, Learnt())
+    for _ in range(10):
+        assert governor.take_turn(0.0) == 0
+
+    # The first of these may have reached the host a little later than it left.
+    assert governor.take_turn(1.0) > 0
+    assert governor.take_turn(1.06) == 0
+
+
 def test_a_throttling_reply_halves_connections_and_rates() -> None:
     governor = Governor(LIMITS, Learnt())
 
