@@ -187,17 +187,37 @@ VALUES: dict[str, Text] = {
     "time_zone": _("time zone"),
     "use": _("used by"),
     "username": _("user name"),
+    "address": _("address"),
+    "awaits_approval": _("waits for an operator"),
+    "connections": _("connections"),
+    "events": _("events"),
+    "families": _("IP versions"),
+    "former_secret_until": _("former secret works until"),
+    "host": _("host"),
+    "is_assumed": _("verified without a record"),
+    "is_operator": _("operator"),
+    "is_test": _("for tests only"),
+    "only_domain": _("for this domain only"),
+    "only_networks": _("from these networks only"),
+    "port": _("port"),
+    "refused": _("refused"),
+    "removed": _("removed"),
+    "revoked_at": _("revoked at"),
+    "schedule": _("schedule"),
+    "scopes": _("scopes"),
+    "stage": _("stage"),
+    "target": _("target"),
+    "values": _("values"),
 }
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[Text, str, str]]:
     """What changed: its name, what it was and what it is; empty for what was not there."""
-    names = list(dict.fromkeys([*before, *after]))
-    return [
+    written = [
         (VALUES.get(name, name), _written(before.get(name), name), _written(after.get(name), name))
-        for name in names
-        if before.get(name) != after.get(name)
+        for name in dict.fromkeys([*before, *after])
     ]
+    return [(name, was, now) for name, was, now in written if was != now]
 
 
 def _written(value: Any, name: str) -> str:
