@@ -11,6 +11,7 @@ from django.db import transaction
 from accounts import audit
 from accounts.audit import Actor
 from accounts.models import Tenant
+from delivery.engine.recovery import POISON
 from delivery.queue import control
 from delivery.queue.control import Changed, Which
 
@@ -30,6 +31,15 @@ def intervene(tenant: Tenant, action: str, which: Which, *, actor: Actor) -> Cha
     with transaction.atomic():
         changed = ACTIONS[action](which)
         _record(tenant, action, which.recipient_id or which.message_id, changed, actor)
+    return changed
+
+
+def release_parked(tenant: Tenant, recipient_id: UUID, *, actor: Actor) -> Changed:
+    """An operator lets a recipient be tried again that was parked because workers stopped while sending to it."""
+    with transaction.atomic():
+        changed = control.release(Which(recipient_id=recipient_id), reason=POISON)
+        if changed.changed:
+            _record(tenant, "release", recipient_id, changed, actor)
     return changed
 
 

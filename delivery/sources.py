@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from uuid import UUID
 
 from django.conf import settings
@@ -26,6 +27,8 @@ from delivery.models.source import DEFAULT_POOL, Families
 from delivery.queue import wake
 
 _NODE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+MOST_IN_A_RANGE = 256
+EHLO_PLACE = "{ip}"
 _POOL_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,46}[a-z0-9])?")
 
 
@@ -92,6 +95,113 @@ def add_source(
         )
         _tell_engines()
     return source
+
+
+def addresses_in(text: str) -> list[str]:
+    """One address, a network (192.0.2.8/29: its hosts) or a range (192.0.2.10-192.0.2.19). Raises Refused."""
+    found: Iterable[object]
+    try:
+        first, hyphen, last = (part.strip() for part in text.partition("-"))
+        if hyphen:
+            lowest, highest = ipaddress.ip_address(first), ipaddress.ip_address(last)
+            number = int(highest) - int(lowest) + 1
+            if lowest.version != highest.version or number < 1:
+                raise ValueError
+            found = (lowest + place for place in range(min(number, MOST_IN_A_RANGE)))
+        elif "/" in text:
+            network = ipaddress.ip_network(first)
+            number, found = network.num_addresses, network.hosts()
+        else:
+            return [_checked_address(text.strip())]
+    except ValueError:
+        raise Refused(
+            _("%(text)s is no address, network or range.") % {"text": text}, reason="address_malformed", field="address"
+        ) from None
+    if number > MOST_IN_A_RANGE:
+        raise Refused(
+            _("That is more than %(most)s addresses at once.") % {"most": MOST_IN_A_RANGE},
+            reason="range_too_long",
+            field="address",
+        )
+    return [_checked_address(str(address)) for address in found]
+
+
+def add_sources(
+    text: str, *, actor: Actor, ehlo_name: str = "", pool: str = DEFAULT_POOL, node: str = "", note: str = ""
+) -> list[SourceAddress]:
+    """All of ``addresses_in(text)`` or, when one is refused, none. ``{ip}`` in the EHLO name reads 192-0-2-10."""
+    addresses = addresses_in(text)
+    if len(addresses) > 1 and ehlo_name and EHLO_PLACE not in ehlo_name:
+        raise Refused(
+            _(
+                "Several addresses need names of their own: write {ip} where the address stands, as in mx-{ip}.example.net."
+            ),
+            reason="ehlo_shared",
+            field="ehlo",
+        )
+    with transaction.atomic():
+        return [
+            add_source(
+                address,
+                actor=actor,
+                ehlo_name=ehlo_name.replace(EHLO_PLACE, address.replace(".", "-").replace(":", "-")),
+                pool=pool,
+                node=node,
+                note=note,
+            )
+            for address in addresses
+        ]
+
+
+def update_source(source: SourceAddress, *, actor: Actor, ehlo_name: str, pool: str, note: str) -> SourceAddress:
+    """Its name, its pool and the note. Moved, it serves the other pool's mail within seconds, and the old one's no more."""
+    target = find_pool(pool)
+    changes: dict[str, object] = {"ehlo_name": _checked_ehlo(ehlo_name), "pool_id": target.pk, "note": note[:500]}
+    with transaction.atomic():
+        current = SourceAddress.objects.select_for_update().get(pk=source.pk)
+        changed = {name for name, value in changes.items() if getattr(current, name) != value}
+        before: dict[str, object] = {"ehlo_name": current.ehlo_name, "pool": source.pool.name, "note": current.note}
+        after: dict[str, object] = {**changes, "pool": target.name}
+        if not changed:
+            return source
+        SourceAddress.objects.filter(pk=source.pk).update(**changes)
+        if changed - {"pool_id"}:
+            _record_part(actor, "source.update", source, before, after, ("ehlo_name", "note"))
+        if "pool_id" in changed:
+            _record_part(actor, "source.move", source, before, after, ("pool",))
+        _tell_engines()
+    source.refresh_from_db()
+    return source
+
+
+def _record_part(
+    actor: Actor,
+    action: str,
+    source: SourceAddress,
+    before: dict[str, object],
+    after: dict[str, object],
+    names: tuple[str, ...],
+) -> None:
+    differing = [name for name in names if before[name] != after[name]]
+    audit.record(
+        actor,
+        action,
+        object_id=source.id,
+        object_name=str(source),
+        before={name: before[name] for name in differing},
+        after={name: after[name] for name in differing},
+    )
+
+
+def retire_source(source: SourceAddress, *, actor: Actor, reason: str = "", queue_to: str = "") -> SourceAddress:
+    """The address is retired, and what waits in its pool leaves from ``queue_to`` once no address of the pool is left.
+
+    ``queue_to`` names the pool that becomes the stand-by; empty changes nothing. ``add_source`` brings the address back.
+    """
+    with transaction.atomic():
+        if queue_to:
+            set_standby(find_pool(source.pool.name), find_pool(queue_to), actor=actor)
+        return remove_source(source, actor=actor, reason=reason)
 
 
 def ensure_default_source(*, actor: Actor, node: str = "") -> SourceAddress | None:
@@ -242,6 +352,12 @@ def assign_pool(stream: Stream, pool: SourcePool | None, *, actor: Actor) -> Str
     return stream
 
 
+def assign_streams(streams: list[Stream], pool: SourcePool, *, actor: Actor) -> list[Stream]:
+    """All of them or, when one is refused, none."""
+    with transaction.atomic():
+        return [assign_pool(stream, pool, actor=actor) for stream in streams]
+
+
 def set_standby(pool: SourcePool, standby: SourcePool | None, *, actor: Actor) -> SourcePool:
     """Where the pool's mail leaves from while none of its own addresses can be used; None: it waits for them.
 
@@ -317,6 +433,45 @@ def find_pool(name: str) -> SourcePool:
 
 def list_pools() -> list[SourcePool]:
     return list(SourcePool.objects.select_related("tenant", "standby").prefetch_related("sources").order_by("name"))
+
+
+# ---------------------------------------------------------------- nodes
+
+
+def find_node(name: str) -> Node:
+    """Raises NotFound."""
+    node = Node.objects.filter(name=name).first()
+    if node is None:
+        raise NotFound(_("There is no node %(name)s.") % {"name": name}, field="node")
+    return node
+
+
+def drain_node(node: Node, *, actor: Actor, reason: str = "") -> Node:
+    """Attempts that are under way end; no new one begins there, and greylisted mail may leave from other nodes."""
+    return _set_draining(node, True, actor=actor, reason=reason)
+
+
+def resume_node(node: Node, *, actor: Actor) -> Node:
+    return _set_draining(node, False, actor=actor)
+
+
+def _set_draining(node: Node, is_draining: bool, *, actor: Actor, reason: str = "") -> Node:
+    with transaction.atomic():
+        if not Node.objects.filter(pk=node.pk, is_draining=not is_draining).update(is_draining=is_draining):
+            sentence = _("%(name)s is drained already.") if is_draining else _("%(name)s is in use already.")
+            raise Refused(sentence % {"name": node.name}, reason="state_unchanged")
+        audit.record(
+            actor,
+            "node.drain" if is_draining else "node.resume",
+            object_id=node.name,
+            object_name=node.name,
+            before={"drained": not is_draining},
+            after={"drained": is_draining},
+            reason=reason,
+        )
+        _tell_engines()
+    node.refresh_from_db()
+    return node
 
 
 # ---------------------------------------------------------------- small parts

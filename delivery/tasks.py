@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import structlog
 from celery import shared_task
 
@@ -18,7 +20,10 @@ from delivery import (
     track_record,
 )
 from delivery.acceptance import once
+from delivery.reputation import scores
+from delivery.source_checks import checks as source_checks
 from delivery.statistics import counting
+from delivery.warmup import advancing, encountered
 
 log = structlog.get_logger(__name__)
 
@@ -154,6 +159,38 @@ def write_reports() -> None:
     from delivery.reports import owed
 
     owed.write_waiting()
+
+
+@shared_task(name="delivery.advance_warm_ups", ignore_result=True)
+def advance_warm_ups() -> None:
+    """Warm-ups advance, stay or step back by what their addresses have met with."""
+    looked = advancing.look()
+    if looked.changes:
+        log.info("warm_ups_judged", **asdict(looked))
+
+
+@shared_task(name="delivery.forget_path_hours", ignore_result=True)
+def forget_path_hours() -> None:
+    """What paths have met with long ago."""
+    forgotten = encountered.forget_old()
+    if forgotten:
+        log.info("path_hours_forgotten", count=forgotten)
+
+
+@shared_task(name="delivery.check_sources", ignore_result=True)
+def check_sources() -> None:
+    """Names, SPF and blocklists of the source addresses whose hour has come."""
+    source_checks.forget_old()
+    checked = source_checks.check_due()
+    if checked:
+        log.info("sources_checked", count=len(checked), paused=[str(one.source) for one in checked if one.paused])
+
+
+@shared_task(name="delivery.score_sources", ignore_result=True)
+def score_sources() -> None:
+    """How source addresses stand with receivers, written down every hour."""
+    scores.forget_old()
+    scores.write_due()
 
 
 @shared_task(name="delivery.count_events", ignore_result=True)

@@ -32,3 +32,14 @@ def production_has_what_it_needs(app_configs: Any, **options: Any) -> list[Error
         elif not os.access(Path(path), os.R_OK):
             found.append(Error(f"RELAY_{name} names {path}, which cannot be read.", id="relayweb.E004"))
     return found
+
+
+@register()
+def blocklists_are_known(app_configs: Any, **options: Any) -> list[Error]:
+    from delivery.source_checks.blocklists import blocklists
+
+    unknown = sorted(set(settings.BLOCKLISTS) - set(blocklists()))
+    if not unknown:
+        return []
+    known = ", ".join(blocklists())
+    return [Error(f"RELAY_BLOCKLISTS names {', '.join(unknown)}; there are {known}.", id="relayweb.E005")]

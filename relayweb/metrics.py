@@ -17,6 +17,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from delivery import history, partitions
 from delivery.history import PathFigures
+from delivery.reputation import scores
+from delivery.source_checks import checks
+from delivery.warmup import plans
 
 __all__ = ["CONTENT_TYPE", "exposition"]
 
@@ -42,6 +45,55 @@ def _of_paths(paths: Sequence[PathFigures]) -> Iterator[Metric]:
     yield rests
 
 
+def _of_warm_ups() -> Iterator[Metric]:
+    labels = ["provider", "source"]
+    stage = GaugeMetricFamily(
+        "relayweb_warmup_stage", "Stage of a running warm-up, from 1", labels=[*labels, "schedule"]
+    )
+    limit = GaugeMetricFamily("relayweb_warmup_limit_messages", "What the stage allows", labels=[*labels, "per"])
+    used = GaugeMetricFamily(
+        "relayweb_warmup_accepted_messages", "Accepted at this stage, within a day at most", labels=labels
+    )
+    # Sites are any number: `relay warmup list` has them.
+    for line in plans.list_warm_ups(only_named=True):
+        if line.limit is None:
+            continue
+        place = [line.warm_up.group.key, str(line.warm_up.source)]
+        stage.add_metric([*place, line.schedule.key], line.warm_up.stage + 1)
+        limit.add_metric([*place, line.schedule.per], line.limit)
+        used.add_metric(place, line.figures.accepted)
+    yield stage
+    yield limit
+    yield used
+
+
+def _of_source_checks() -> Iterator[Metric]:
+    trouble = GaugeMetricFamily(
+        "relayweb_source_trouble", "1 where a check of the address found something bad", labels=["source", "check"]
+    )
+    failed = GaugeMetricFamily(
+        "relayweb_source_check_failed", "1 where a check of the address could not be made", labels=["source", "check"]
+    )
+    for check in checks.latest_of_all():
+        for result in check.results:
+            place = [str(check.source), result["check"]]
+            trouble.add_metric(place, float(result["verdict"] == "bad"))
+            failed.add_metric(place, float(result["verdict"] == "failed"))
+    yield trouble
+    yield failed
+
+
+def _of_reputation() -> Iterator[Metric]:
+    score = GaugeMetricFamily(
+        "relayweb_reputation_score",
+        "How an address stands with a provider group, 0 to 100",
+        labels=["provider", "source"],
+    )
+    for row in scores.latest_of_named():
+        score.add_metric([row.group.key, str(row.source)], row.score)
+    yield score
+
+
 class _FromTheDatabase:
     """Gauges whose truth stands in PostgreSQL. Labels are provider groups and nodes: bounded, and no tenant's business."""
 
@@ -55,6 +107,9 @@ class _FromTheDatabase:
                 queue.add_metric([row.provider, state], getattr(row, state))
         yield queue
         yield from _of_paths(figures.paths)
+        yield from _of_warm_ups()
+        yield from _of_source_checks()
+        yield from _of_reputation()
         yield GaugeMetricFamily(
             "relayweb_queue_oldest_age_seconds", "Age of the oldest open recipient", value=figures.oldest_age_s
         )

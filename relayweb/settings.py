@@ -144,6 +144,10 @@ LEASE_SECONDS = env.seconds("LEASE_SECONDS", 15, minimum=1)
 SWEEP_SECONDS = env.seconds("SWEEP_SECONDS", 2)
 DOMAIN_RECHECK_SECONDS = env.integer("DOMAIN_RECHECK_SECONDS", 86_400, minimum=1)
 DNS = env.endpoint("DNS")
+# Blocklists of addresses: which, through which resolver (public ones get no answers), with which key.
+BLOCKLISTS = [] if env.text("BLOCKLISTS", "") == "off" else env.words("BLOCKLISTS", "spamhaus_zen,spamcop,mailspike")
+BLOCKLIST_DNS = env.endpoint("BLOCKLIST_DNS")
+SPAMHAUS_KEY = env.secret("SPAMHAUS_KEY", "")
 # The name servers on this machine validate DNSSEC, and say so truly; of others nobody knows who answered on the way.
 DNS_VALIDATES = env.flag("DNS_VALIDATES", False)
 if DNS_VALIDATES and DNS is not None and not env.is_loopback(DNS):

@@ -36,7 +36,8 @@ from relayweb.console import (
     webhook_calls,
     webhooks,
 )
-from relayweb.console.admin import approvals, health, rules
+from relayweb.console.admin import approvals, health, nodes, pools, rules, sources, throttles
+from relayweb.console.admin import tenants as operator_tenants
 
 tenant_pages: list[URLPattern | URLResolver] = [
     path("", statistics.overview, name="overview"),
@@ -134,6 +135,37 @@ tenant_pages: list[URLPattern | URLResolver] = [
 operator_pages: list[URLPattern | URLResolver] = [
     path("", health.health_page, name="operator-health"),
     path("live/", health.live, name="operator-health-live"),
+    path("sources/", sources.source_list, name="operator-sources"),
+    path("sources/add/", sources.add, name="operator-source-add"),
+    path("sources/<uuid:source_id>/", sources.page, name="operator-source"),
+    path("sources/<uuid:source_id>/edit/", sources.edit, name="operator-source-edit"),
+    path("sources/<uuid:source_id>/pause/", sources.pause, name="operator-source-pause"),
+    path("sources/<uuid:source_id>/resume/", sources.resume, name="operator-source-resume"),
+    path("sources/<uuid:source_id>/retire/", sources.retire, name="operator-source-retire"),
+    path("pools/", pools.pool_list, name="operator-pools"),
+    path("pools/add/", pools.add, name="operator-pool-add"),
+    path("pools/<slug:name>/", pools.page, name="operator-pool"),
+    path("pools/<slug:name>/standby/", pools.standby, name="operator-pool-standby"),
+    path("pools/<slug:name>/assign/", pools.assign, name="operator-pool-assign"),
+    path("pools/<slug:name>/unassign/", pools.unassign, name="operator-pool-unassign"),
+    path("pools/<slug:name>/remove/", pools.remove, name="operator-pool-remove"),
+    path("throttles/", throttles.page, name="operator-throttles"),
+    path("throttles/live/", throttles.live, name="operator-throttles-live"),
+    path("throttles/limits/<int:group_id>/", throttles.limits, name="operator-throttle-limits"),
+    path("throttles/<uuid:source_id>/<int:group_id>/", throttles.path_page, name="operator-throttle"),
+    path("throttles/<uuid:source_id>/<int:group_id>/suspend/", throttles.suspend, name="operator-throttle-suspend"),
+    path("throttles/<uuid:source_id>/<int:group_id>/release/", throttles.release, name="operator-throttle-release"),
+    path("queue/", nodes.queue, name="operator-queue"),
+    path("queue/<uuid:recipient_id>/release/", nodes.release, name="operator-queue-release"),
+    path("nodes/", nodes.node_list, name="operator-nodes"),
+    path("nodes/<str:name>/drain/", nodes.drain, name="operator-node-drain"),
+    path("nodes/<str:name>/resume/", nodes.resume, name="operator-node-resume"),
+    path("tenants/", operator_tenants.tenant_list, name="operator-tenants"),
+    path("tenants/<slug:slug>/", operator_tenants.page, name="operator-tenant"),
+    path("tenants/<slug:slug>/limits/", operator_tenants.limits, name="operator-tenant-limits"),
+    path("tenants/<slug:slug>/step/", operator_tenants.step, name="operator-tenant-step"),
+    path("tenants/<slug:slug>/suspend/", operator_tenants.suspend, name="operator-tenant-suspend"),
+    path("tenants/<slug:slug>/resume/", operator_tenants.resume, name="operator-tenant-resume"),
     path("approvals/", approvals.page, name="operator-approvals"),
     path("approvals/<slug:slug>/", approvals.decide, name="operator-approval"),
     path("rules/", rules.rule_list, name="operator-rules"),

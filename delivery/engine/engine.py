@@ -23,7 +23,7 @@ from psycopg_pool import PoolTimeout
 
 from accounts import database
 from delivery import quiet_hours, strikes
-from delivery.engine import driver, ownership, recovery, sources
+from delivery.engine import caps, driver, ownership, recovery, sources
 from delivery.engine.committer import Release
 from delivery.engine.lanes import LaneBoard
 from delivery.engine.ownership import PathRow, Renewed, Source, WorkerIdentity
@@ -31,10 +31,11 @@ from delivery.engine.path import OwnedPath
 from delivery.engine.router import Router
 from delivery.engine.services import Services
 from delivery.models.provider import GroupKind
-from delivery.queue import claim, wake
+from delivery.queue import claim, overflow, wake
 from delivery.queue.claim import DueLane, OldClaim
 from delivery.shaping.governor import PERSISTED_FROM_S, Governor
 from delivery.shaping.providers import Limits, default_limits
+from delivery.shaping.windows import Rate
 from delivery.transport.pool import ConnectionPool
 
 log = structlog.get_logger(__name__)
@@ -49,6 +50,8 @@ _REST_PER_TICK = 6.0
 # A path with nothing to do is kept this long, so that its connections and its lease serve the next mail.
 _KEPT_IDLE_S = 60.0
 _DRAIN_S = 25.0
+# A greylisted recipient stays with its address, unless that has used up its day and would let it wait for longer than this.
+_LONGEST_PINNED_WAIT_S = 900.0
 _REPORTS_AT_ONCE = 50
 _RECONNECT_S = 0.5
 # When the database comes back all leases may have run out; whoever lives renews his before anybody takes them for dead.
@@ -194,14 +197,16 @@ class Engine:
             acquired = await ownership.acquire(
                 connection, self._me, wanted, lease=self._lease, takes_expired=takes_expired
             )
+            # Before any of them begins: a new address must not send more than its warm-up allows, not even at first.
+            warming = await caps.read(connection, [row.id for row in acquired])
             for row in acquired:
-                self._start_path(row, sources[row.source_id])
+                self._start_path(row, sources[row.source_id], warming.get(row.id))
 
     def _is_mine(self, path_id: int) -> bool:
         return ownership.owner_of(path_id, self._slots | {self._me.slot}) == self._me.slot
 
-    def _start_path(self, row: PathRow, source: Source) -> None:
-        limits = self._limits_of(row, row.group_limits)
+    def _start_path(self, row: PathRow, source: Source, cap: Rate | None) -> None:
+        limits = self._limits_of(row, row.group_limits, cap)
         governor = Governor(limits, row.learnt)
         governor.take_over(time.monotonic(), messages=row.uses, was_in_use=row.was_in_use)
         connections = ConnectionPool(
@@ -219,7 +224,12 @@ class Engine:
         self._paths[row.id] = path
         log.debug("path_taken", path=row.id, group=row.group_key, fence=row.fence)
 
-    def _limits_of(self, row: PathRow, overrides: dict[str, Any]) -> Limits:
+    def _limits_of(self, row: PathRow, overrides: dict[str, Any], cap: Rate | None) -> Limits:
+        """What is said of the group, and not more than the stage of a warm-up."""
+        limits = self._limits_of_group(row, overrides)
+        return limits if cap is None else limits.capped(cap)
+
+    def _limits_of_group(self, row: PathRow, overrides: dict[str, Any]) -> Limits:
         """The defaults of the group, what a route says, what an operator has set."""
         limits = default_limits(row.group_key, row.group_kind)
         route = self._services.routes.of_group(row.group_id)
@@ -237,6 +247,7 @@ class Engine:
         while True:
             await self._refresh_world(connection)
             await self._tidy_paths(connection)
+            await self._overflow(connection)
             await asyncio.sleep(self._lease.total_seconds() / 3)
 
     async def _refresh_world(self, connection: Connection) -> None:
@@ -247,24 +258,27 @@ class Engine:
         # Only these: a path that is taken while we ask is not among the answers, and not lost.
         paths = dict(self._paths)
         held = await ownership.renew(connection, self._me, list(paths), lease=self._lease)
+        warming = await caps.read(connection, list(held))
         for path_id, path in paths.items():
             renewed = held.get(path_id)
             if renewed is not None and renewed.fence == path.row.fence:
-                await self._follow_changes(connection, path, renewed)
+                await self._follow_changes(connection, path, renewed, warming.get(path_id))
             elif self._paths.get(path_id) is path:
                 self._lose(path)
         await self._release_strays(connection)
         await self._services.refresh_rates(connection)
         await self._services.refresh_rules(connection)
 
-    async def _follow_changes(self, connection: Connection, path: OwnedPath, renewed: Renewed) -> None:
+    async def _follow_changes(
+        self, connection: Connection, path: OwnedPath, renewed: Renewed, cap: Rate | None
+    ) -> None:
         """An operator's changes count at once; what this path has learnt meanwhile is written down first."""
         if path.has_unsaved:
             await self._services.save_learnt(connection, path)
         elif renewed.learnt != path.governor.learnt and path.governor.differs(renewed.learnt):
             path.governor.set_learnt(renewed.learnt)
             path.wake.set()
-        limits = self._limits_of(path.row, renewed.group_limits)
+        limits = self._limits_of(path.row, renewed.group_limits, cap)
         if limits != path.limits:
             path.governor.set_limits(limits)
             path.wake.set()
@@ -286,9 +300,10 @@ class Engine:
 
     async def _tidy_paths(self, connection: Connection) -> None:
         """Hand over what belongs to others by now, and what has had nothing to do for a while."""
-        usable = {source.id for source in self._sources}
+        usable = set(self._sources)
         for path in list(self._paths.values()):
-            path.is_leaving = self._is_draining or not self._is_mine(path.row.id) or path.source.id not in usable
+            # An address that was moved to another pool or got another name is taken up anew, with what it is now.
+            path.is_leaving = self._is_draining or not self._is_mine(path.row.id) or path.source not in usable
             idle_s = 0.0 if path.idle_since is None else time.monotonic() - path.idle_since
             has_been_idle = idle_s > _KEPT_IDLE_S
             if path.is_at_rest and (path.is_leaving or has_been_idle) and self._paths.get(path.row.id) is path:
@@ -298,6 +313,14 @@ class Engine:
                 in_use = idle_s < PERSISTED_FROM_S
                 await ownership.give_up(connection, self._me, [path.row.id], were_in_use=in_use)
                 self._doorbell.set()
+
+    async def _overflow(self, connection: Connection) -> None:
+        """What is bound to an address whose turn comes late leaves from the pool's others: better from elsewhere than not."""
+        for path in list(self._paths.values()):
+            if path.governor.wait(time.monotonic()) > _LONGEST_PINNED_WAIT_S:
+                moved = await overflow.unpin(connection, source_id=path.source.id, group_id=path.row.group_id)
+                if moved:
+                    log.info("pinned_overflowed", path=path.row.id, group=path.row.group_key, entries=moved)
 
     async def _release_strays(self, connection: Connection) -> None:
         """What is claimed in our name and nobody here has in hand: after lost connections, or a fault of ours."""
@@ -337,6 +360,7 @@ class Engine:
             await self._judge_strikes(connection)
             await self._services.unmatched.write(connection)
             await self._services.rule_hits.write(connection)
+            await self._services.tallies.write(connection)
             await self._write_reports(connection)
 
     async def _judge_strikes(self, connection: Connection) -> None:
@@ -385,6 +409,7 @@ class Engine:
         await asyncio.gather(*(path.connections.close_all() for path in self._paths.values()), return_exceptions=True)
         with suppress(psycopg.Error, PoolTimeout, OSError):
             async with self._pool.connection(timeout=2) as connection:
+                await self._services.tallies.write(connection)
                 # What is still in flight past its dot is recorded as ambiguous, by ourselves, before we go.
                 await ownership.leave(connection, self._me, list(self._paths))
                 await ownership.sign_off(connection, self._me)

@@ -22,6 +22,7 @@ from delivery.engine.committer import EngineCommitter
 from delivery.engine.contents import ContentShelf
 from delivery.engine.ownership import Source, WorkerIdentity
 from delivery.engine.path import OwnedPath
+from delivery.engine.tallies import Tallies
 from delivery.engine.unmatched import UnmatchedReplies
 from delivery.queue import rates
 from delivery.routing import lookup, table
@@ -64,6 +65,7 @@ class Services:
         self.rules = NO_LIVE_RULES
         self.rule_hits = rules.RuleHits()
         self.unmatched = UnmatchedReplies()
+        self.tallies = Tallies()
         self.verp_key = sealing.derived_keys("verp")[0]
         self.unsubscribe_key = sealing.derived_keys("unsubscribe")[0]
         self.feedback_key = sealing.derived_keys("feedback")[0]
@@ -89,6 +91,7 @@ class Services:
             await sources.mark_unusable(connection, source.id, reason=reason)
 
     async def learn(self, path: OwnedPath, outcome: Outcome, *, lane_id: int) -> None:
+        self.tallies.note(path.row.id, outcome)
         await learning.learn(self.pool, path, outcome, lane_id=lane_id)
 
     async def save_learnt(self, connection: Connection, path: OwnedPath) -> None:

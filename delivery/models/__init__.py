@@ -16,11 +16,13 @@ from delivery.models.provider import GroupKind, ProviderGroup
 from delivery.models.queue import DomainRoute, Lane, Path, PathUse, QueueEntry, Worker
 from delivery.models.recipient import Recipient
 from delivery.models.rejection import RejectionEntry
+from delivery.models.reputation import ReputationScore
 from delivery.models.returned import Complaint, ReturnedKind, ReturnedMail
 from delivery.models.route import Route
 from delivery.models.rule import ReplyRule, UnmatchedReply
 from delivery.models.saved_filter import SavedFilter
 from delivery.models.source import Node, PoolKind, SourceAddress, SourcePool, SourceState
+from delivery.models.source_check import SourceCheck, SourceCheckState
 from delivery.models.statistic import EventToCount, Statistic, StatisticClass, StatisticTag, StatisticTime
 from delivery.models.stream import Stream, StreamKind
 from delivery.models.suppression import (
@@ -33,6 +35,7 @@ from delivery.models.suppression import (
     SuppressionScope,
 )
 from delivery.models.tls_policy import MtaStsPolicy
+from delivery.models.warmup import PathHour, WarmUp, WarmUpPlan, WarmUpState, WarmUpStep
 from delivery.models.webhook import (
     TenantEvent,
     Webhook,
@@ -70,6 +73,7 @@ __all__ = [
     "OwedAction",
     "OwedDsn",
     "Path",
+    "PathHour",
     "PathUse",
     "PoolKind",
     "ProviderGroup",
@@ -77,12 +81,15 @@ __all__ = [
     "Recipient",
     "RejectionEntry",
     "ReplyRule",
+    "ReputationScore",
     "ReturnedKind",
     "ReturnedMail",
     "Route",
     "SavedFilter",
     "SendingDomain",
     "SourceAddress",
+    "SourceCheck",
+    "SourceCheckState",
     "SourcePool",
     "SourceState",
     "Statistic",
@@ -100,6 +107,10 @@ __all__ = [
     "TenantEvent",
     "TlsFailure",
     "UnmatchedReply",
+    "WarmUp",
+    "WarmUpPlan",
+    "WarmUpState",
+    "WarmUpStep",
     "Webhook",
     "WebhookCall",
     "WebhookEvent",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from delivery.transport.tls_policy import TlsMode
 
 _DATA = Path(__file__).with_name("providers.toml")
 _LONGEST_KEY = 255
+_DAY_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,12 @@ class Limits:
     def overridden(self, overrides: Mapping[str, Any]) -> Limits:
         """With an operator's overrides, as ``values`` names them. Raises ValueError with a sentence."""
         return Limits.read({**self.values(), **overrides}) if overrides else self
+
+    def capped(self, cap: Rate) -> Limits:
+        """With one more limit, which only ever makes them less: the stage of a warm-up."""
+        if cap.seconds == _DAY_S:
+            return replace(self, daily=cap.count if self.daily is None else min(self.daily, cap.count))
+        return replace(self, messages=(*self.messages, cap))
 
     def values(self) -> dict[str, Any]:
         """As the data file has them, and as people read and set them."""

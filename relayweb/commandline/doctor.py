@@ -13,7 +13,8 @@ from django.db import connection
 
 from delivery import domains
 from delivery.dns import DnsFailure, Resolver
-from delivery.models import DkimKeyState, DomainState, Node, SourceAddress, SourceState
+from delivery.models import DkimKeyState, DomainState, Node, SourceAddress, SourceCheckState, SourceState
+from delivery.source_checks import checks as source_checks
 from relayweb.commandline import output
 from relayweb.commandline.verbs import Verb
 from relayweb.health import examine
@@ -82,6 +83,9 @@ def _rows() -> Iterator[Finding]:
     nodes = Node.objects.count()
     seen = f"{active.count()} on {nodes} nodes, {here} of them on {settings.NODE}"
     yield "sources", here > 0, seen if here else f"none on {settings.NODE}: relay source add --address …"
+    for check in source_checks.latest_of_all():
+        bad = [result["detail"] for result in check.results if result["verdict"] == "bad"]
+        yield f"source {check.source}", check.state != SourceCheckState.BAD, "; ".join(bad) or check.state
     own = {domain.name: domain for domain in domains.list_domains() if domain.tenant.is_system}
     for name in domains.own_domain_names():
         is_ok = name in own and own[name].state == DomainState.VERIFIED

@@ -1,8 +1,8 @@
-"""shaping show | set | release"""
+"""shaping show | set | suspend | release"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
@@ -11,6 +11,7 @@ from django.db import transaction
 from accounts import audit
 from accounts.audit import Actor
 from accounts.refusals import NotFound, Refused
+from delivery import sources, throttles
 from delivery.models import Path
 from delivery.shaping import overrides
 from relayweb.commandline import output
@@ -69,6 +70,23 @@ def set_(provider: str, changes: tuple[str, ...]) -> None:
     except ValueError as error:
         raise Refused(f"These make no limits: {error}.", reason="limits_malformed") from None
     output.record({"provider": provider, **limits.values()})
+
+
+@command.command("suspend")
+@click.option("--provider", required=True, help="Key of a provider group.")
+@click.option("--source", required=True, help="The source address, or its id.")
+@click.option("--hours", type=float, default=1.0, show_default=True)
+@click.option("--reason", default="")
+def suspend(provider: str, source: str, hours: float, reason: str) -> None:
+    """Begin no new attempt from an address to a provider group for some time. `shaping release` ends it."""
+    until = throttles.suspend_path(
+        sources.find_source(source),
+        throttles.find_group(provider),
+        length=timedelta(hours=hours),
+        reason=reason,
+        actor=Actor.command_line(),
+    )
+    output.record({"provider": provider, "source": source, "suspended_until": until})
 
 
 @command.command("release")

@@ -1,4 +1,4 @@
-"""source add | list | pause | resume | families | remove"""
+"""source add | list | change | check | pause | resume | families | remove"""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import click
 
 from accounts.audit import Actor
 from delivery import sources
-from delivery.models import SourceAddress
+from delivery.models import SourceAddress, SourceCheck
 from delivery.models.source import DEFAULT_POOL, Families
+from delivery.source_checks import checks
 from relayweb.commandline import output
 from relayweb.commandline.verbs import Noun, subject
 
@@ -45,6 +46,29 @@ def list_(with_retired: bool) -> None:
     output.rows(map(_shape, found), columns, empty="There is no source yet, so nothing can leave.")
 
 
+@command.command("check")
+@click.argument("source", required=False)
+@click.option("--history", "with_history", is_flag=True, help="Show former looks, and do not look now.")
+def check(source: str | None, with_history: bool) -> None:
+    """Look at an address, or at all: reverse DNS, EHLO name, SPF of the bounce domain, blocklists."""
+    found = sources.find_source(source) if source else None
+    if with_history:
+        if found is None:
+            raise click.UsageError("Say whose history.")
+        output.rows(
+            (_look(one.source, one) for one in checks.history_of(found)),
+            ("checked_at", "state", "trouble"),
+            empty="Nobody has looked at it yet.",
+        )
+        return
+    checked = checks.check([found] if found else None)
+    shapes = [
+        {**_look(one.source, one.check), "paused": one.paused, "not_paused_because": one.not_paused} for one in checked
+    ]
+    columns = ("source", "state", "trouble", "paused", "not_paused_because")
+    output.rows(shapes, columns, empty="There is no address to look at: the system's choice has none of its own.")
+
+
 @command.command("pause")
 @subject("source", "address", ADDRESS_HELP)
 @click.option("--reason", default="")
@@ -60,6 +84,24 @@ def resume(source: str) -> None:
     output.record(_shape(sources.resume_source(sources.find_source(source), actor=Actor.command_line())))
 
 
+@command.command("change")
+@subject("source", "address", ADDRESS_HELP)
+@click.option("--ehlo", help="Another name to introduce itself with.")
+@click.option("--pool", help="Move it to another pool.")
+@click.option("--note")
+def change(source: str, ehlo: str | None, pool: str | None, note: str | None) -> None:
+    """Give an address another name or note, or move it: it sends the new pool's mail, and the old one's no more."""
+    found = sources.find_source(source)
+    changed = sources.update_source(
+        found,
+        ehlo_name=found.ehlo_name if ehlo is None else ehlo,
+        pool=found.pool.name if pool is None else pool,
+        note=found.note if note is None else note,
+        actor=Actor.command_line(),
+    )
+    output.record(_shape(changed))
+
+
 @command.command("families")
 @subject("source", "address", ADDRESS_HELP)
 @click.argument("families", type=click.Choice(Families.values))
@@ -71,9 +113,22 @@ def families(source: str, families: str) -> None:
 @command.command("remove")
 @subject("source", "address", ADDRESS_HELP)
 @click.option("--reason", default="")
-def remove(source: str, reason: str) -> None:
+@click.option("--queue-to", default="", help="The pool that its pool's mail leaves from once no address is left there.")
+def remove(source: str, reason: str, queue_to: str) -> None:
     """Retire an address; `source add` brings it back."""
-    output.record(_shape(sources.remove_source(sources.find_source(source), actor=Actor.command_line(), reason=reason)))
+    found = sources.find_source(source)
+    output.record(_shape(sources.retire_source(found, actor=Actor.command_line(), reason=reason, queue_to=queue_to)))
+
+
+def _look(source: SourceAddress, check: SourceCheck) -> dict[str, Any]:
+    not_good = [one for one in check.results if one["verdict"] in {"bad", "failed"}]
+    return {
+        "source": str(source),
+        "checked_at": check.checked_at,
+        "state": check.state,
+        "trouble": [f"{one['check']} {one['verdict']}: {one['detail']}" for one in not_good],
+        "results": check.results,
+    }
 
 
 def _shape(source: SourceAddress) -> dict[str, Any]:

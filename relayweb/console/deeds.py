@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from accounts.models import Role
 from relayweb.console.words import ROLES, Text
@@ -61,6 +62,8 @@ DEEDS: dict[str, Text] = {
     "factor.codes": _("Made recovery codes for {name}"),
     "session.end": _("Ended a session of {name}"),
     "session.end_others": _("Ended the other sessions of {name}"),
+    "node.drain": _("Drained the node {name}"),
+    "node.resume": _("Took the node {name} back into use"),
     "pool.add": _("Added the pool {name}"),
     "pool.assign": _("Assigned the pool {name}"),
     "pool.standby": _("Changed the stand-by pool of {name}"),
@@ -76,10 +79,13 @@ DEEDS: dict[str, Text] = {
     "route.set": _("Set the route {name}"),
     "shaping.release": _("Lifted the suspension of {name}"),
     "shaping.set": _("Changed the shaping of {name}"),
+    "shaping.suspend": _("Suspended sending to {name}"),
     "source.add": _("Added the source address {name}"),
     "source.families": _("Changed the address families of {name}"),
     "source.pause": _("Paused the source address {name}"),
     "source.resume": _("Resumed the source address {name}"),
+    "source.move": _("Moved the source address {name} to another pool"),
+    "source.update": _("Changed the source address {name}"),
     "source.remove": _("Removed the source address {name}"),
     "suppression.add": _("Suppressed {name}"),
     "suppression.import": _("Imported suppressions: {name}"),
@@ -93,6 +99,10 @@ DEEDS: dict[str, Text] = {
     "suppression.import_undo": _("Took back an import of suppressions: {name}"),
     "unmatched_reply.heed": _("Took the unclassified replies “{name}” back into the list"),
     "unmatched_reply.ignore": _("Ignored the unclassified replies “{name}”"),
+    "warmup.set": _("Set the stage of a warm-up: {name}"),
+    "warmup.start": _("Started the warm-up of {name}"),
+    "warmup.step": _("A warm-up went to another stage: {name}"),
+    "warmup.stop": _("Stopped the warm-up of {name}"),
     "webhook.add": _("Added the webhook {name}"),
     "webhook.update": _("Changed the webhook {name}"),
     "webhook.enable": _("Switched the webhook {name} on"),
@@ -151,6 +161,16 @@ VALUES: dict[str, Text] = {
     "log_retention_days": _("log kept for (days)"),
     "monthly_limit": _("recipients a month"),
     "name": _("name"),
+    "node": _("node"),
+    "note": pgettext_lazy("remark", "note"),
+    "pool": _("pool"),
+    "standby": _("stand-by pool"),
+    "ehlo_name": _("EHLO name"),
+    "drained": _("drained"),
+    "ends_at": _("ends at"),
+    "source": _("source address"),
+    "tenant": _("tenant"),
+    "paths": _("paths"),
     "network": _("network"),
     "owner": _("owner"),
     "owner_is_new": _("owner is new"),
@@ -167,17 +187,37 @@ VALUES: dict[str, Text] = {
     "time_zone": _("time zone"),
     "use": _("used by"),
     "username": _("user name"),
+    "address": _("address"),
+    "awaits_approval": _("waits for an operator"),
+    "connections": _("connections"),
+    "events": _("events"),
+    "families": _("IP versions"),
+    "former_secret_until": _("former secret works until"),
+    "host": _("host"),
+    "is_assumed": _("verified without a record"),
+    "is_operator": _("operator"),
+    "is_test": _("for tests only"),
+    "only_domain": _("for this domain only"),
+    "only_networks": _("from these networks only"),
+    "port": _("port"),
+    "refused": _("refused"),
+    "removed": _("removed"),
+    "revoked_at": _("revoked at"),
+    "schedule": _("schedule"),
+    "scopes": _("scopes"),
+    "stage": _("stage"),
+    "target": _("target"),
+    "values": _("values"),
 }
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[Text, str, str]]:
     """What changed: its name, what it was and what it is; empty for what was not there."""
-    names = list(dict.fromkeys([*before, *after]))
-    return [
+    written = [
         (VALUES.get(name, name), _written(before.get(name), name), _written(after.get(name), name))
-        for name in names
-        if before.get(name) != after.get(name)
+        for name in dict.fromkeys([*before, *after])
     ]
+    return [(name, was, now) for name, was, now in written if was != now]
 
 
 def _written(value: Any, name: str) -> str:

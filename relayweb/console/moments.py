@@ -74,3 +74,13 @@ def size(octets: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" or value >= 10 else f"{value:.1f} {unit}"
         value /= 1000
     raise AssertionError
+
+
+def percent(rate: float) -> str:
+    """Never rounded up to 100 or down to 0: that would say what is not so."""
+    percent = rate * 100
+    if percent in {0, 100}:
+        return f"{percent:.0f}"
+    if percent < 1:
+        return f"{max(percent, 0.01):.2f}"
+    return f"{min(percent, 99.9):.1f}"

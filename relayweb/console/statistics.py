@@ -369,7 +369,7 @@ def _problems(seat: Seat, whole: Totals, links: Links, usage: Sequence[Usage]) -
         problems.append(
             Problem(
                 gettext("{rate} % bounced or came back. Receivers begin to refuse senders at about 5 %.").format(
-                    rate=_percent(rate)
+                    rate=moments.percent(rate)
                 ),
                 gettext("See why"),
                 f"{reverse('statistics', kwargs={'slug': slug})}#classes",
@@ -380,7 +380,7 @@ def _problems(seat: Seat, whole: Totals, links: Links, usage: Sequence[Usage]) -
         problems.append(
             Problem(
                 gettext("{rate} % was reported as spam. Receivers begin to refuse senders at about 0.1 %.").format(
-                    rate=_percent(rate)
+                    rate=moments.percent(rate)
                 ),
                 gettext("See which mail"),
                 links.all()["complained"],
@@ -440,7 +440,7 @@ def _answer(whole: Totals, period: Period) -> str:
             whole.decided,
         ).format(accepted=f"{whole.delivered:,}", n=f"{whole.decided:,}", period=period.in_words)
     return gettext("Of {n} recipients in {period}, the receiving servers accepted {rate} %.").format(
-        n=f"{whole.decided:,}", period=period.in_words, rate=_percent(rate)
+        n=f"{whole.decided:,}", period=period.in_words, rate=moments.percent(rate)
     )
 
 
@@ -454,18 +454,8 @@ def _between() -> str:
     return "" if get_language() == "ja" else " "
 
 
-def _percent(rate: float) -> str:
-    """Never rounded up to 100 or down to 0: that would say what is not so."""
-    percent = rate * 100
-    if percent in {0, 100}:
-        return f"{percent:.0f}"
-    if percent < 1:
-        return f"{max(percent, 0.01):.2f}"
-    return f"{min(percent, 99.9):.1f}"
-
-
 def _with_sign(rate: float) -> str:
-    return f"{_percent(rate)}{_between()}%"
+    return f"{moments.percent(rate)}{_between()}%"
 
 
 def _rates(whole: Totals) -> list[tuple[words.Text, str]]:

@@ -141,3 +141,8 @@ def day(when: datetime) -> str:
 @register.filter
 def dimension(name: str) -> Any:
     return words.DIMENSIONS.get(name, name)
+
+
+@register.filter
+def percent(rate: float) -> str:
+    return moments.percent(rate)

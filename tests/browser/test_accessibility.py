@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.utils import timezone
 
-from accounts import factors, invitations, notices, people, sealing, trust
+from accounts import factors, invitations, notices, people, sealing, tenants, trust
 from accounts.audit import Actor
 from accounts.models import Membership, NoticeKind, Passkey, User
+from delivery import sources, throttles
 from delivery.core.unsubscribing import make_token, url_for
-from delivery.models import Recipient
+from delivery.models import Path as DeliveryPath
+from delivery.models import ProviderGroup, QueueEntry, Recipient, SourceAddress, Stream, Worker
 from tests.support.journeys import EXAMPLES, PASSWORD, Cast, Fate, Try, write_examples, write_message, write_rejections
 from tests.support.webhook_rows import write_call, write_dead, write_webhook
 
@@ -230,12 +233,70 @@ def pages_of_people(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]]:
     return visit
 
 
+@pytest.fixture
+def pages_of_operations(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]]:
+    """Where mail leaves from, how fast, what drives it, and whose it is."""
+    operator = Actor.person(cast.olivia)
+    first, *others = sources.add_sources(
+        "2001:db8:ffff:ffff:ffff:ffff:ffff:fff0-2001:db8:ffff:ffff:ffff:ffff:ffff:fff4",
+        ehlo_name="mx-{ip}." + "long." * 20 + "relay.example",
+        note="ラック 3 " + "x" * 200,
+        node="tokyo-1",
+        actor=operator,
+    )
+    SourceAddress.objects.filter(pk=first.pk).update(state="unusable", state_reason="cannot bind " + "x" * 300)
+    dedicated = sources.add_pool("acme-dedicated-" + "x" * 30, kind="dedicated", tenant=cast.acme, actor=operator)
+    sources.assign_pool(Stream.objects.of(cast.acme)[0], dedicated, actor=operator)
+    write_message(cast.acme, Fate(address="a@docomo.ne.jp", state="queued", group="docomo"))
+    group = ProviderGroup.objects.get(key="docomo")
+    DeliveryPath.objects.create(source=first, group=group, pace_share=0.125, pace_reason="r" * 80)
+    parked = write_message(cast.acme, Fate(address="b@docomo.ne.jp", state="held", group="docomo", reason="poison"))
+    QueueEntry.objects.filter(message_id=parked.id).update(held_reason="poison", losses=3)
+    figures = {"paths": 12, "in_flight": 345, "connections": 67}
+    Worker.objects.create(
+        slot="tokyo-1/worker-1", incarnation=parked.id, node=first.node, part="worker", pid=1, version="1.0",
+        heartbeat_at=timezone.now(), figures=figures,
+    )  # fmt: skip
+    tenants.suspend_tenant(cast.globex, reason="z" * 300, actor=operator)
+    cast.acme.awaits_approval = True
+    cast.acme.name = "株式会社 " + "x" * 100
+    cast.acme.save()
+    throttles.suspend_path(others[0], group, length=timedelta(hours=3), reason="y" * 300, actor=operator)
+
+    def visit(window: Any) -> Iterator[tuple[str, Any]]:
+        window.sign_in("olivia@relay.example")
+        for name, address in (
+            ("sources", "/operator/sources/"),
+            ("sources, nothing", "/operator/sources/?q=zzz"),
+            ("source", f"/operator/sources/{first.pk}/"),
+            ("source, add", "/operator/sources/add/"),
+            ("source, retire", f"/operator/sources/{first.pk}/retire/"),
+            ("pools", "/operator/pools/"),
+            ("pool", f"/operator/pools/{dedicated.name}/"),
+            ("throttles", "/operator/throttles/"),
+            ("throttles, nothing", "/operator/throttles/?provider=zzz"),
+            ("throttle", f"/operator/throttles/{first.pk}/{group.pk}/"),
+            ("throttle, suspend", f"/operator/throttles/{first.pk}/{group.pk}/suspend/"),
+            ("throttle, limits", f"/operator/throttles/limits/{group.pk}/"),
+            ("queue", "/operator/queue/"),
+            ("nodes", "/operator/nodes/"),
+            ("node, drain", "/operator/nodes/tokyo-1/drain/"),
+            ("operated tenants", "/operator/tenants/"),
+            ("operated tenants, nothing", "/operator/tenants/?q=zzz"),
+            ("operated tenant", "/operator/tenants/acme/"),
+            ("operated tenant, pause", "/operator/tenants/acme/suspend/"),
+        ):
+            yield name, window.open(address)
+
+    return visit
+
+
 # Every pair of language, theme and width.
 @pytest.mark.parametrize(
     ("language", "theme", "width"),
     [("en", "light", 360), ("en", "dark", 1280), ("ja", "light", 1280), ("ja", "dark", 360)],
 )
-@pytest.mark.parametrize("which", ["pages", "pages_of_people"])
+@pytest.mark.parametrize("which", ["pages", "pages_of_people", "pages_of_operations"])
 def test_every_page_is_accessible(
     which: str, language: str, theme: str, width: int, window: Any, request: pytest.FixtureRequest
 ) -> None:

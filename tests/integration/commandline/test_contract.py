@@ -228,6 +228,26 @@ def test_sources_are_added_listed_paused_and_removed(db: None, relay: Relay) -> 
     assert relay("source", "add", "--address", "nonsense").code == 1
 
 
+def test_a_source_moves_and_its_queue_goes_elsewhere_and_a_node_is_drained(db: None, relay: Relay) -> None:
+    relay("source", "add", "--address", "127.0.0.2", "--ehlo", "mx.relay.example", "--node", "b")
+    relay("pool", "add", "spare")
+    moved = relay("source", "change", "127.0.0.2", "--pool", "spare", "--json").document
+    assert (moved["pool"], moved["ehlo"]) == ("spare", "mx.relay.example")
+    assert relay("source", "change", "127.0.0.2", "--ehlo", "no name").code == 1
+    suspended = relay("shaping", "suspend", "--provider", "docomo", "--source", "127.0.0.2", "--json")
+    assert suspended.code == 0 and suspended.document["suspended_until"]
+    assert relay("shaping", "suspend", "--provider", "nobody", "--source", "127.0.0.2").code == 1
+    assert relay("source", "remove", "127.0.0.2", "--queue-to", "default", "--json").document["state"] == "retired"
+    pools = {pool["name"]: pool["standby"] for pool in relay("pool", "list", "--json").document}
+    assert pools == {"default": None, "spare": "default"}
+
+    assert relay("node", "drain", "b", "--json").document["drained"] is True
+    assert relay("node", "drain", "b").code == 1
+    assert relay("node", "resume", "b", "--json").document["drained"] is False
+    assert relay("node", "drain", "nowhere").code == 1
+    assert "b" in [node["name"] for node in relay("node", "list", "--json").document]
+
+
 def test_pools_are_made_assigned_and_removed(acme: Tenant, relay: Relay) -> None:
     assert relay("pool", "add", "fast", "--json").document["name"] == "fast"
     assert relay("pool", "assign", "--tenant", "acme", "--stream", "bulk", "--pool", "fast").code == 0

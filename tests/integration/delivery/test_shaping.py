@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import timedelta
 from typing import Any
 
-from delivery.models import ProviderGroup, SourceAddress
+from accounts.audit import Actor
+from delivery import sources, throttles
+from delivery.models import ProviderGroup, SourceAddress, SourcePool
 from delivery.queue import wake
 from delivery.shaping import overrides
 from tests.support.engine_room import HOST, OTHER_HOST, Room, World, in_thread
@@ -197,3 +200,56 @@ async def test_an_address_that_cannot_be_bound_is_put_out_of_use_and_no_mail_is_
             recipient = await room.until_state(message_id, "delivered")
             assert recipient.attempts == 1
             assert len(await room.attempts(message_id)) == 1
+
+
+async def test_an_address_that_is_moved_serves_its_old_pool_no_more_and_has_its_new_name(world: World):
+    await in_thread(SourcePool.objects.create, name="spare")
+
+    async def move(pool: str) -> None:
+        source = await in_thread(sources.find_source, world.source.pk)
+        changes = {"pool": pool, "ehlo_name": "moved.relay.test", "note": ""}
+        await in_thread(lambda: sources.update_source(source, actor=Actor.system("test"), **changes))
+
+    async with Room(world) as room, SmtpPeer(host=HOST, at_port=room.port) as peer, room.engine():
+        await room.until_state(await room.send("one@far.test"), "delivered")
+        await move("spare")
+        await room.until("SELECT bool_and(owner = '') FROM delivery_path", seconds=10)
+        waiting = await room.send("two@far.test")
+        await room.until("SELECT next_due_at <= now() FROM delivery_lane WHERE next_due_at IS NOT NULL")
+        assert (await room.recipient(waiting)).state == "queued"
+
+        await move("default")
+        await room.until_state(waiting, "delivered")
+
+        assert b"EHLO moved.relay.test" in peer.connections[-1].commands[0]
+
+
+async def test_what_an_operator_suspends_or_drains_rests_until_it_is_let_go(world: World):
+    operator, length = Actor.system("test"), timedelta(hours=1)
+
+    async def until_the_engine_has_looked(room: Room) -> None:
+        beat = await room.value("SELECT max(heartbeat_at) FROM delivery_worker")
+        await room.until("SELECT max(heartbeat_at) > %s FROM delivery_worker", beat)
+        lease = await room.value("SELECT coalesce(max(leased_until), now()) FROM delivery_path WHERE owner <> ''")
+        await room.until("SELECT coalesce(max(leased_until) > %s, true) FROM delivery_path WHERE owner <> ''", lease)
+
+    async with Room(world) as room, SmtpPeer(host=HOST, at_port=room.port), room.engine():
+        await room.until_state(await room.send("one@far.test"), "delivered")
+        source = await in_thread(sources.find_source, world.source.pk)
+        group = await in_thread(throttles.find_group, GROUP)
+
+        await in_thread(lambda: throttles.suspend_path(source, group, length=length, reason="asked", actor=operator))
+        await until_the_engine_has_looked(room)
+        suspended = await room.send("two@far.test")
+        await until_the_engine_has_looked(room)
+        assert (await room.recipient(suspended)).state == "queued"
+        assert await in_thread(lambda: throttles.release_path(source, group, actor=operator))
+        await room.until_state(suspended, "delivered")
+
+        await in_thread(lambda: sources.drain_node(source.node, actor=operator))
+        await room.until("SELECT bool_and(owner = '') FROM delivery_path")
+        drained = await room.send("three@far.test")
+        await until_the_engine_has_looked(room)
+        assert (await room.recipient(drained)).state == "queued"
+        await in_thread(lambda: sources.resume_node(source.node, actor=operator))
+        await room.until_state(drained, "delivered")

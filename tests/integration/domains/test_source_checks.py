@@ -1,0 +1,255 @@
+"""Source addresses are looked at through the DNS; what is found is kept, and a severe listing pauses the address."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.utils import timezone
+
+from accounts.audit import Actor
+from accounts.models import AuditEntry
+from delivery import sources, tasks
+from delivery.models import SourceCheck
+from delivery.source_checks import checks
+from tests.support.dns_server import Behaviour
+
+if TYPE_CHECKING:
+    from delivery.models import SourceAddress
+    from tests.support.dns_server import FakeDns
+
+pytestmark = pytest.mark.django_db
+OLIVIA = Actor("olivia@relay.example", is_operator=True)
+ADDRESS, OTHER, SIX = "192.0.2.10", "192.0.2.11", "2001:db8::10"
+LISTED_AT = "10.2.0.192.zen.spamhaus.org"
+SIX_PTR = "0.1" + ".0" * 22 + ".8.b.d.0.1.0.0.2.ip6.arpa"
+RECORDS: dict[str, Any] = {
+    "10.2.0.192.in-addr.arpa": {"PTR": ["mx1.relay.test."]},
+    "11.2.0.192.in-addr.arpa": {"PTR": ["mx2.relay.test."]},
+    "mx1.relay.test": {"A": [ADDRESS]},
+    "mx2.relay.test": {"A": [OTHER]},
+    "bounce.relay.test": {"TXT": ['"v=spf1 ip4:192.0.2.0/24 -all"']},
+    "2.0.0.127.zen.spamhaus.org": {"A": ["127.0.0.2"]},
+    "2.0.0.127.bl.spamcop.net": {"A": ["127.0.0.2"]},
+}
+
+
+@pytest.fixture
+def source(name_server: FakeDns, settings: Any) -> SourceAddress:
+    settings.BLOCKLISTS, settings.BLOCKLIST_DNS, settings.SPAMHAUS_KEY = ["spamhaus_zen", "spamcop"], None, ""
+    settings.BOUNCE_DOMAIN = "bounce.relay.test"
+    name_server.records.update(RECORDS)
+    sources.add_source(OTHER, actor=OLIVIA, ehlo_name="mx2.relay.test")
+    return sources.add_source(ADDRESS, actor=OLIVIA, ehlo_name="mx1.relay.test")
+
+
+def _look(source: SourceAddress) -> checks.Checked:
+    (found,) = checks.check([source])
+    source.refresh_from_db()
+    return found
+
+
+def _verdicts(found: checks.Checked) -> dict[str, str]:
+    return {one.check: one.verdict.value for one in found.results}
+
+
+def test_an_address_that_is_as_it_should_be(source: SourceAddress) -> None:
+    found = _look(source)
+
+    assert set(_verdicts(found)) == {"reverse_dns", "ehlo", "spf", "blocklist:spamhaus_zen", "blocklist:spamcop"}
+    assert set(_verdicts(found).values()) == {"ok"}
+    assert SourceCheck.objects.get().state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("name", "records", "check"),
+    [
+        ("10.2.0.192.in-addr.arpa", {}, "reverse_dns"),
+        ("10.2.0.192.in-addr.arpa", {"PTR": ["elsewhere.test."]}, "reverse_dns"),
+        ("mx1.relay.test", {"A": ["192.0.2.99"]}, "ehlo"),
+        ("10.2.0.192.in-addr.arpa", {"PTR": ["mx2.relay.test."]}, "ehlo"),
+        ("bounce.relay.test", {"TXT": ['"v=spf1 ip4:198.51.100.1 -all"']}, "spf"),
+        ("bounce.relay.test", {}, "spf"),
+    ],
+)
+def test_what_is_wrong_is_found(
+    source: SourceAddress, name_server: FakeDns, name: str, records: Any, check: str
+) -> None:
+    name_server.records[name] = records
+
+    found = _look(source)
+
+    assert _verdicts(found)[check] == "bad"
+    assert found.check.state == "bad"
+
+
+def test_a_silent_name_server_is_a_failed_check_and_nothing_bad(source: SourceAddress, name_server: FakeDns) -> None:
+    for name in ("10.2.0.192.in-addr.arpa", "bounce.relay.test", LISTED_AT, "10.2.0.192.bl.spamcop.net"):
+        name_server.behaviours[name] = Behaviour.SERVFAIL
+
+    found = _look(source)
+
+    assert set(_verdicts(found).values()) == {"failed"}
+    assert found.check.state == "failed"
+    assert source.state == "active"
+
+
+def test_a_severe_listing_pauses_the_address_with_the_reason_on_record(
+    source: SourceAddress, name_server: FakeDns
+) -> None:
+    name_server.records[LISTED_AT] = {"A": ["127.0.0.3"]}
+
+    found = _look(source)
+
+    assert found.paused
+    assert source.state == "paused"
+    entry = AuditEntry.objects.get(action="source.pause")
+    assert "Spamhaus ZEN: CSS (127.0.0.3)" in entry.reason
+    assert source.state_reason == entry.reason
+
+
+@pytest.mark.parametrize("answer", ["127.255.255.254", "127.255.255.255", "127.0.0.77", "127.0.0.10"])
+def test_error_codes_unknown_codes_and_lesser_listings_pause_nothing(
+    source: SourceAddress, name_server: FakeDns, answer: str
+) -> None:
+    name_server.records[LISTED_AT] = {"A": [answer]}
+
+    found = _look(source)
+
+    assert _verdicts(found)["blocklist:spamhaus_zen"] == ("bad" if answer == "127.0.0.10" else "failed")
+    assert source.state == "active"
+
+
+def test_a_list_that_fails_its_self_test_says_nothing(source: SourceAddress, name_server: FakeDns) -> None:
+    name_server.records[LISTED_AT] = {"A": ["127.0.0.2"]}
+    name_server.records["1.0.0.127.zen.spamhaus.org"] = {"A": ["127.0.0.2"]}
+
+    found = _look(source)
+
+    assert _verdicts(found)["blocklist:spamhaus_zen"] == "failed"
+    assert source.state == "active"
+
+
+def test_who_was_resumed_by_hand_stays_until_a_new_listing(source: SourceAddress, name_server: FakeDns) -> None:
+    name_server.records[LISTED_AT] = {"A": ["127.0.0.3"]}
+    _look(source)
+    sources.resume_source(source, actor=OLIVIA)
+
+    again = _look(source)
+    name_server.records[LISTED_AT] = {"A": ["127.0.0.3", "127.0.0.4"]}
+    another = _look(source)
+
+    assert not again.paused
+    assert "by hand" in again.not_paused
+    assert another.paused
+
+
+def test_a_listing_that_went_and_came_back_pauses_again(source: SourceAddress, name_server: FakeDns) -> None:
+    name_server.records[LISTED_AT] = {"A": ["127.0.0.3"]}
+    _look(source)
+    sources.resume_source(source, actor=OLIVIA)
+    name_server.records[LISTED_AT] = {}
+    assert not _look(source).paused
+    name_server.records[LISTED_AT] = {"A": ["127.0.0.3"]}
+
+    assert _look(source).paused
+
+
+def test_the_last_address_of_a_pool_goes_on_unless_there_is_a_stand_by(
+    source: SourceAddress, name_server: FakeDns
+) -> None:
+    sources.pause_source(sources.find_source(OTHER), actor=OLIVIA)
+    name_server.records[LISTED_AT] = {"A": ["127.0.0.2"]}
+
+    alone = _look(source)
+    sources.set_standby(source.pool, sources.add_pool("spare", actor=OLIVIA), actor=OLIVIA)
+    source = sources.find_source(ADDRESS)
+    backed = _look(source)
+
+    assert (alone.paused, "last address" in alone.not_paused) == (False, True)
+    assert backed.paused
+
+
+def test_each_address_is_looked_at_once_an_hour(source: SourceAddress) -> None:
+    tasks.check_sources()
+    tasks.check_sources()
+    assert SourceCheck.objects.count() == 2
+
+    assert len(checks.check_due(now=timezone.now() + timedelta(hours=1))) == 2
+    checks.forget_old(now=timezone.now() + timedelta(days=91))
+    assert SourceCheck.objects.count() == 0
+
+
+def test_ipv6_is_asked_of_lists_that_know_it(source: SourceAddress, name_server: FakeDns) -> None:
+    six = sources.add_source(SIX, actor=OLIVIA, ehlo_name="mx6.relay.test")
+    name_server.records[SIX_PTR] = {"PTR": ["mx6.relay.test."]}
+    name_server.records["mx6.relay.test"] = {"AAAA": [SIX]}
+    mapped = ".".join(reversed("00000000000000000000ffff7f000002")) + ".zen.spamhaus.org"
+    name_server.records[mapped] = {"A": ["127.0.0.2"]}
+
+    found = _look(six)
+
+    assert _verdicts(found) == {"reverse_dns": "ok", "ehlo": "ok", "spf": "bad", "blocklist:spamhaus_zen": "ok"}
+
+
+def test_private_addresses_are_skipped(source: SourceAddress, name_server: FakeDns) -> None:
+    inner = sources.add_source("10.0.0.7", actor=OLIVIA, ehlo_name="mx7.relay.test")
+    before = len(name_server.questions)
+
+    found = _look(inner)
+
+    assert set(_verdicts(found).values()) == {"skipped"}
+    assert len(name_server.questions) == before
+
+
+def test_the_command_line_looks_and_shows_former_looks(
+    source: SourceAddress, name_server: FakeDns, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import json
+
+    from relayweb.commandline.main import main
+
+    name_server.records["10.2.0.192.in-addr.arpa"] = {}
+    assert main(["source", "check", ADDRESS, "--json"]) == 0
+    (shown,) = json.loads(capfd.readouterr().out)
+    assert main(["source", "check", ADDRESS, "--history", "--json"]) == 0
+    (former,) = json.loads(capfd.readouterr().out)
+    assert main(["source", "check", "--history"]) == 2
+
+    assert (shown["source"], shown["state"], shown["paused"]) == (ADDRESS, "bad", False)
+    assert any("PTR" in line for line in shown["trouble"])
+    assert former["results"] == shown["results"]
+
+
+def test_metrics_say_what_is_wrong_and_what_nobody_knows(source: SourceAddress, name_server: FakeDns) -> None:
+    from relayweb.metrics import exposition
+
+    name_server.records["10.2.0.192.in-addr.arpa"] = {}
+    name_server.behaviours[LISTED_AT] = Behaviour.SERVFAIL
+    _look(source)
+
+    figures = exposition().decode()
+
+    assert f'relayweb_source_trouble{{check="reverse_dns",source="{ADDRESS}"}} 1.0' in figures
+    assert f'relayweb_source_trouble{{check="spf",source="{ADDRESS}"}} 0.0' in figures
+    assert f'relayweb_source_check_failed{{check="blocklist:spamhaus_zen",source="{ADDRESS}"}} 1.0' in figures
+
+
+@pytest.mark.django_db(transaction=True)  # it looks through a connection of its own
+def test_doctor_names_what_is_wrong(
+    source: SourceAddress, name_server: FakeDns, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import json
+
+    from relayweb.commandline.main import main
+
+    name_server.records["10.2.0.192.in-addr.arpa"] = {}
+    checks.check()
+    capfd.readouterr()
+
+    assert main(["doctor", "--json"]) == 1
+
+    seen = {one["name"]: one for one in json.loads(capfd.readouterr().out)["checks"]}
+    assert (seen[f"source {ADDRESS}"]["ok"], seen[f"source {OTHER}"]["ok"]) == (False, True)
+    assert "PTR" in seen[f"source {ADDRESS}"]["sentence"]
