@@ -47,6 +47,7 @@ _POLL_S = 1.0
 # Doorbells that ring while we are busy are answered together; looking takes at most a seventh of the time.
 _LEAST_BETWEEN_TICKS_S = 0.01
 _REST_PER_TICK = 6.0
+_LONGEST_REST_S = 0.5  # however slow a busy machine makes a look: a mail to somebody else waits for it
 # A path with nothing to do is kept this long, so that its connections and its lease serve the next mail.
 _KEPT_IDLE_S = 60.0
 _DRAIN_S = 25.0
@@ -133,11 +134,11 @@ class Engine:
                 async with self._pool.connection() as working:
                     wait_s = await self._tick(working)
                 ended = time.monotonic()
-                rested = ended + max(_LEAST_BETWEEN_TICKS_S, _REST_PER_TICK * (ended - began))
+                rest_s = min(max(_LEAST_BETWEEN_TICKS_S, _REST_PER_TICK * (ended - began)), _LONGEST_REST_S)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
                         await self._doorbell.wait()
-                await asyncio.sleep(rested - time.monotonic())
+                await asyncio.sleep(ended + rest_s - time.monotonic())
             await listener
         finally:
             listener.cancel()

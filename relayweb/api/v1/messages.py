@@ -60,6 +60,7 @@ class MessageShape(Shape, rename={"author": "from"}, frozen=True):
     recipients_by_state: dict[str, int]
     tags: list[str]
     metadata: dict[str, str]
+    tls: Annotated[str | None, msgspec.Meta(description=_("what it asks of its way: required or verified"))]
     is_test: bool
     accepted_at: Moment
     expires_at: Annotated[datetime, msgspec.Meta(tz=True, description=_("when the last attempt is made"))]
@@ -473,6 +474,7 @@ def _message(message: Message, states: dict[RecipientState, int], *, stream: str
         recipients_by_state={state.value: states.get(state, 0) for state in RecipientState},
         tags=message.tags,
         metadata=message.metadata,
+        tls=message.tls or None,
         is_test=message.is_test,
         accepted_at=message.accepted_at,
         expires_at=message.expires_at,

@@ -94,7 +94,8 @@ def test_the_send_log_is_narrowed_as_in_the_console(acme: Program, written: Mess
 
 def test_messages_are_found_by_what_they_have(acme: Program, issue_key: IssueKey, globex: Program) -> None:
     other = issue_key()
-    sent = other.post(URL, {**MAIL, "tags": ["invoice"], "stream": "bulk", "subject": "請求書 5月"}).json()["id"]
+    mail = {**MAIL, "tags": ["invoice"], "stream": "bulk", "subject": "請求書 5月", "tls": "required"}
+    sent = other.post(URL, mail).json()["id"]
     acme.post(URL, MAIL)
     field = Message.objects.get(id=sent).header_message_id
     username = other.key.rpartition(".")[0]
@@ -105,7 +106,8 @@ def test_messages_are_found_by_what_they_have(acme: Program, issue_key: IssueKey
     ):  # fmt: skip
         found = acme.get(f"{URL}?{query}").json()["data"]
         assert [one["id"] for one in found] == [sent], query
-    assert len(acme.get(URL).json()["data"]) == 2
+    assert acme.get(f"{URL}/{sent}").json()["tls"] == "required"
+    assert sorted(str(one["tls"]) for one in acme.get(URL).json()["data"]) == ["None", "required"]
     assert acme.get(f"{URL}?author=globex.example").json()["data"] == []
     assert globex.get(URL).json()["data"] == []
 
