@@ -13,6 +13,7 @@ from relayweb.middleware import ClientAddress
 from tests.support.journeys import EXAMPLES, Cast, write_message
 
 TEST_PROFILE_ONLY = {
+    "RELAY_WEBHOOK_DESTINATIONS",
     *("RELAY_TEST_PROFILE", "RELAY_OUTBOUND_PORT", "RELAY_ALLOW_DESTINATIONS", "RELAY_CA_FILE"),
     *("RELAY_MTA_STS_PORT", "RELAY_DNS_TRUST_AD"),
 }

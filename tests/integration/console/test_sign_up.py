@@ -122,18 +122,18 @@ def test_no_time_tells_whether_an_address_is_known(cast: Cast, mailbox: Any) -> 
 
     def took(path: str, fields: dict[str, str]) -> float:
         times = []
-        for _ in range(3):
+        for _ in range(4):
             tries.forget(fields["email"], "127.0.0.1", bounds=tries.MAIL)
-            client, begun = Client(), time.process_time()
+            client, begun = Client(), time.thread_time()
             client.post(path, fields)
-            times.append(time.process_time() - begun)
+            times.append(time.thread_time() - begun)
         return min(times)
 
     for path, more in (("/accounts/signup/", {"password": PASSWORD}), ("/accounts/reset/", {})):
         known = took(path, {"email": "alice@acme.example", **more})
         unknown = took(path, {"email": "nobody@acme.example", **more})
-        # Hashing a password takes some 50 ms of processor time, a mail through acceptance more.
-        assert abs(known - unknown) < 0.025, path
+        # Hashing a password is nearly all of it, or some 50 ms; how busy the machine is changes a tenth.
+        assert abs(known - unknown) < max(0.025, 0.2 * known), path
 
 
 def test_a_link_is_dead_once_a_newer_mail_left(db: None, mailbox: Any) -> None:
