@@ -61,9 +61,13 @@ def to_be_mailed(*, size: int = 100) -> list[Notice]:
     return list(found.order_by("opened_at")[:size])
 
 
-def mark_mailed(notice: Notice) -> bool:
-    """False when another process was first."""
-    return bool(Notice.objects.filter(pk=notice.pk, mailed_at=None).update(mailed_at=timezone.now()))
+def lock_unmailed(notice: Notice) -> bool:
+    """Within a transaction; False when another process is at it or was first."""
+    return Notice.objects.select_for_update(skip_locked=True).filter(pk=notice.pk, mailed_at=None).exists()
+
+
+def mark_mailed(notice: Notice) -> None:
+    Notice.objects.filter(pk=notice.pk).update(mailed_at=timezone.now())
 
 
 def readers_of(notice: Notice) -> list[User]:

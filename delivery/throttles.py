@@ -188,7 +188,7 @@ class Row:
 
 
 def columns(*, query: str = "", most: int = 8) -> tuple[list[Column], bool]:
-    """Groups with mail or trouble, those with most mail first; ``query`` narrows them by name, quiet ones included.
+    """Groups with mail, trouble or paths in use, those with most mail first; ``query`` finds quiet ones, too.
 
     And whether there are more.
     """
@@ -198,16 +198,19 @@ def columns(*, query: str = "", most: int = 8) -> tuple[list[Column], bool]:
                               FROM by_lane JOIN delivery_lane AS lane ON lane.id = by_lane.lane_id GROUP BY lane.group_id),
                   troubled AS (SELECT group_id, count(*) FILTER (WHERE suspended_until > now()) AS suspended,
                                       count(*) FILTER (WHERE pace_share < 1) AS slowed
-                               FROM delivery_path WHERE suspended_until > now() OR pace_share < 1 GROUP BY group_id)
+                               FROM delivery_path WHERE suspended_until > now() OR pace_share < 1 GROUP BY group_id),
+                  in_use AS (SELECT DISTINCT group_id FROM delivery_path WHERE owner <> '' AND leased_until > now())
              SELECT grp.id, coalesce(waiting.open, 0), waiting.oldest, coalesce(troubled.suspended, 0),
                     coalesce(troubled.slowed, 0)
              FROM delivery_providergroup AS grp
              LEFT JOIN waiting ON waiting.group_id = grp.id LEFT JOIN troubled ON troubled.group_id = grp.id
+             LEFT JOIN in_use ON in_use.group_id = grp.id
              WHERE grp.kind NOT IN ('unrouted', 'unreachable')
-               AND CASE WHEN %(like)s = '' THEN waiting.open > 0 OR troubled.group_id IS NOT NULL OR grp.kind = 'provider'
+               AND CASE WHEN %(like)s = '' THEN waiting.open > 0 OR troubled.group_id IS NOT NULL OR in_use.group_id IS NOT NULL
+                                             OR grp.kind = 'provider'
                         ELSE strpos(lower(grp.title), %(like)s) > 0 OR strpos(grp.key, %(like)s) > 0 END
              ORDER BY coalesce(troubled.suspended, 0) + coalesce(troubled.slowed, 0) > 0 DESC,
-                      coalesce(waiting.open, 0) DESC, grp.title LIMIT %(most)s"""
+                      coalesce(waiting.open, 0) DESC, in_use.group_id IS NULL, grp.title LIMIT %(most)s"""
     with connection.cursor() as cursor:
         cursor.execute(sql, {"like": query.lower(), "most": most + 1})
         found = cursor.fetchall()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import structlog
 from celery import shared_task
+from django.db import transaction
 
 from accounts import browsers, notices, signups
+from accounts.models import Notice, User
 from relayweb import letters
 from relayweb.console import telling
 
@@ -14,15 +16,26 @@ log = structlog.get_logger(__name__)
 
 @shared_task(name="relayweb.mail_notices", ignore_result=True)
 def mail_notices() -> None:
-    """Each notice to those who want it. Marked first: a letter lost with a process is better than one sent each minute."""
+    """Each notice to those who want it; one that could be handed over to nobody waits for the next time."""
     for notice in notices.to_be_mailed():
-        if notice.tenant.is_system or not notices.mark_mailed(notice):
-            continue
-        for person in notices.readers_of(notice):
-            try:
-                letters.deliver(person.email, telling.letter_of(notice, person), language=person.language)
-            except Exception:
-                log.exception("notice_not_mailed", notice=str(notice.id), kind=notice.kind)
+        # Locked until it is marked: nobody writes it beside us, and a process that dies leaves it to the next.
+        with transaction.atomic():
+            if not notices.lock_unmailed(notice):
+                continue
+            readers = [] if notice.tenant.is_system else notices.readers_of(notice)
+            handed_over = [_write_to(person, notice) for person in readers]
+            if any(handed_over) or not readers:
+                notices.mark_mailed(notice)
+
+
+def _write_to(person: User, notice: Notice) -> bool:
+    """False where the letter could not be handed over. One reader's trouble is not the others'."""
+    try:
+        letters.deliver(person.email, telling.letter_of(notice, person), language=person.language)
+    except Exception:
+        log.exception("notice_not_mailed", notice=str(notice.id), kind=notice.kind)
+        return False
+    return True
 
 
 @shared_task(name="relayweb.forget_people", ignore_result=True)

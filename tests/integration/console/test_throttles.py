@@ -56,6 +56,16 @@ def test_the_matrix_says_who_is_slowed_and_why(
     assert "192.0.2.10" not in olivia.get(f"{PAGE}?show=trouble").content.decode().split('id="matrix"')[1]
 
 
+def test_a_host_that_mail_goes_to_right_now_is_shown(olivia: Client, path: Path) -> None:
+    site = ProviderGroup.objects.create(key="site:mx.corp.example", kind="site", title="mx.corp.example")
+    live = Path.objects.create(source=path.source, group=site)
+    assert "mx.corp.example" not in olivia.get(PAGE).content.decode()
+
+    Path.objects.filter(pk=live.pk).update(owner="a/worker-1", leased_until=timezone.now() + timedelta(seconds=30))
+
+    assert "mx.corp.example" in olivia.get(PAGE).content.decode()
+
+
 def test_a_path_is_suspended_with_a_reason_and_released(cast: Cast, olivia: Client, path: Path) -> None:
     page = olivia.post(f"{address_of(path)}suspend/", {"hours": "2", "reason": "asked by docomo"}, follow=True)
 

@@ -66,6 +66,21 @@ def test_the_people_of_a_tenant_are_told_once_in_their_language(cast: Cast) -> N
     assert all(SECRET not in message.body for message in mail.outbox)
 
 
+def test_a_letter_that_could_not_be_handed_over_waits(cast: Cast, settings: Any) -> None:
+    write_webhook(cast.acme, state="disabled", disabled_at=timezone.now(), disabled_reason="gone", is_notice_due=True)
+    User.objects.update(email_confirmed_at=timezone.now())
+    notices.raise_due()
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 9
+    mail_notices()
+
+    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+    mail_notices()
+    mail_notices()
+
+    assert sorted(message.to[0] for message in mail.outbox) == ["alice@acme.example", "bob@acme.example"]
+
+
 @pytest.mark.parametrize("ending", [endpoints.enable_webhook, endpoints.remove_webhook], ids=["enabled", "removed"])
 def test_the_notice_ends_with_what_it_is_about(cast: Cast, ending: Callable[..., Webhook]) -> None:
     webhook = write_webhook(
