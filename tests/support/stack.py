@@ -151,7 +151,9 @@ class Stack:
 
     def ledger(self) -> list[dict[str, Any]]:
         path = self.var / "sandbox" / "ledger.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        written = path.read_text() if path.exists() else ""
+        # The sandbox may be writing the last line right now: only one that has its end is whole.
+        return [json.loads(line) for line in written.splitlines(keepends=True) if line.endswith("\n")]
 
     def inbox_copies(self) -> Counter[str]:
         """How many copies of each recipient's mail were accepted."""
