@@ -40,6 +40,7 @@ class LogFilter:
     by_outcome: bool = False
     providers: frozenset[str] = frozenset()
     author: str = ""  # a mailbox, a domain, or a part of an address
+    author_within: str = ""  # a domain and what is below it: all that a credential may see
     subject: str = ""  # words that all stand in it
     tag: str = ""
     credential: UUID | None = None
@@ -57,7 +58,8 @@ class LogFilter:
 
     @property
     def asks_of_the_message(self) -> bool:
-        return bool(self.author or self.subject or self.tag or self.credential or self.stream or self.header_message_id)
+        asked = (self.author, self.author_within, self.subject, self.tag, self.credential, self.stream)
+        return any(asked) or bool(self.header_message_id)
 
     @property
     def has_no_order(self) -> bool:
@@ -215,6 +217,12 @@ def _of_the_message(tenant: Tenant, narrowed: LogFilter, first: UUID | None, las
     _between(asked, "m.id", first, last)
     if narrowed.author:
         _address(asked, narrowed.author, "m.author", "m.author_domain")
+    if narrowed.author_within:
+        asked.add(
+            "(m.author_domain = %s OR m.author_domain LIKE %s)",
+            narrowed.author_within,
+            f"%.{_literal(narrowed.author_within)}",
+        )
     for word in fold(narrowed.subject).split():
         # The first finds candidates through the index, the second looks at what was meant.
         if len(word) > 1:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import Count, QuerySet
+from django.db.models import Count, Q, QuerySet
 
 from accounts.identifiers import first_of
 from accounts.models import Tenant
@@ -27,6 +27,7 @@ class MessageFilter:
     since: datetime | None = None
     until: datetime | None = None
     author: str = ""  # a mailbox, or a domain
+    author_within: str = ""  # a domain and what is below it: all that a credential may see
     subject: str = ""  # a part of it
     tag: str = ""
     stream_id: UUID | None = None
@@ -84,6 +85,8 @@ def _matching(tenant: Tenant, narrowed: MessageFilter) -> QuerySet[Message]:
         matching = matching.filter(author__iexact=narrowed.author)
     elif narrowed.author:
         matching = matching.filter(author_domain=narrowed.author.lower())
+    if narrowed.author_within:
+        matching = written_within(matching, narrowed.author_within)
     if narrowed.subject:
         matching = matching.filter(subject__icontains=narrowed.subject)
     if narrowed.tag:
@@ -95,6 +98,11 @@ def _matching(tenant: Tenant, narrowed: MessageFilter) -> QuerySet[Message]:
     if narrowed.header_message_id:
         matching = matching.filter(header_message_id=narrowed.header_message_id)
     return matching
+
+
+def written_within(messages: QuerySet[Message], domain: str) -> QuerySet[Message]:
+    """Those whose author is of the domain, or of one below it."""
+    return messages.filter(Q(author_domain=domain) | Q(author_domain__endswith=f".{domain}"))
 
 
 # ---------------------------------------------------------------- events of a message

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import hmac
+import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -46,7 +49,7 @@ def read_url(text: str, *, any_port: bool = False) -> SplitResult:
         raise UrlUnusable("malformed") from None
     if parts.scheme not in USUAL_PORTS:
         raise UrlUnusable("scheme")
-    if not parts.hostname or "\\" in text or parts.fragment:
+    if not parts.hostname or "\\" in text or parts.fragment or _is_number_in_disguise(parts.hostname):
         raise UrlUnusable("malformed")
     # What stands before an @ looks like a host to people, and is a secret in every log.
     if "@" in parts.netloc:
@@ -54,6 +57,15 @@ def read_url(text: str, *, any_port: bool = False) -> SplitResult:
     if port is not None and port != USUAL_PORTS[parts.scheme] and not any_port:
         raise UrlUnusable("port")
     return parts
+
+
+def _is_number_in_disguise(host: str) -> bool:
+    """2852039166, 0xa9.0xfe.43518 and their like: some resolvers take them for IPv4 addresses, and no DNS name ends so."""
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(host)
+        return False
+    last = host.rstrip(".").rpartition(".")[2]
+    return last.isdigit() or re.fullmatch("0x[0-9a-f]*", last) is not None
 
 
 def secret_from(octets: bytes) -> str:

@@ -30,7 +30,7 @@ from delivery.core.content import ContentError, HeaderField, author_of, read_hea
 from delivery.core.envelope import BODY_7BIT, BODY_8BITMIME, Envelope, EnvelopeRecipient
 from delivery.core.mailbox import Mailbox, MailboxSyntaxError, parse_mailbox
 from delivery.core.replies import Rejection
-from relayweb.api.problems import Problem, invalid
+from relayweb.api.problems import Problem, invalid, of_validation
 
 BATCH_AT_MOST = 500
 
@@ -132,8 +132,7 @@ def _read(decode: Any) -> Any:
     try:
         return decode()
     except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$")
-        raise invalid(path.rstrip("`").lstrip(".") or "body", message) from None
+        raise of_validation(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem(400, "malformed_request", f"The body is not JSON: {error}") from None
 

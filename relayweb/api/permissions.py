@@ -23,7 +23,9 @@ class HasScope(BasePermission):
         wanted = view.scope_of(request.method)
         if wanted not in principal.scopes:
             raise PermissionDenied(f"The key lacks the scope {wanted}.", code="scope_missing")
-        # What was sent from other domains is none of its business, and lists are not cut by domain.
-        if principal.only_domain and wanted != SEND:
-            raise PermissionDenied("A key that is limited to a domain can only send.", code="key_limited_to_domain")
+        # What was sent from other domains is none of its business: it reads where the view leaves that out.
+        if principal.only_domain and wanted != SEND and not (wanted == READ and view.heeds_domain):
+            raise PermissionDenied(
+                "A key that is limited to a domain sends, and reads that domain's mail.", code="key_limited_to_domain"
+            )
         return True

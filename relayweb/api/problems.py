@@ -7,12 +7,14 @@ Retry-After where trying again helps, 500 where it does not; neither shows inter
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
 import psycopg
 from django.core.exceptions import PermissionDenied
 from django.db import Error as DatabaseError
@@ -93,6 +95,17 @@ class Problem(Exception):
 
 def invalid(field: str, message: str) -> Problem:
     return Problem(400, "invalid_request", f"{field}: {message}", errors=[FieldError(field, message)])
+
+
+def of_validation(error: msgspec.ValidationError) -> Problem:
+    """What a structure could not be read from, with the field at fault also where it is one too many or missing."""
+    message, _, path = str(error).partition(" - at `$")
+    found = re.fullmatch(r"Object (?:contains unknown|missing required) field `(.*)`", message, re.DOTALL)
+    # Of a mapping the library says no more than `[...]`.
+    path = path.rstrip("`").lstrip(".").removesuffix("[...]")
+    if found is not None:
+        path = f"{path}.{found[1]}" if path else found[1]
+    return invalid(path or "body", message)
 
 
 def unknown_value(field: str, message: str) -> Problem:

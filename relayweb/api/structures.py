@@ -21,7 +21,7 @@ from drf_spectacular.utils import OpenApiParameter
 from msgspec import inspect as types
 
 from relayweb.api.pagination import MOST
-from relayweb.api.problems import Problem, invalid
+from relayweb.api.problems import Problem, invalid, of_validation
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 MomentGiven = Annotated[datetime, msgspec.Meta(tz=True, description=_("ISO 8601 with a zone"))]
@@ -56,7 +56,7 @@ def read_body(body: bytes, kind: type[Given]) -> Given:
     try:
         given = msgspec.json.decode(body or b"{}", type=kind)
     except msgspec.ValidationError as error:
-        raise _of_validation(error) from None
+        raise of_validation(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem(400, "malformed_request", f"The body is not JSON: {error}") from None
     _check(given)
@@ -79,7 +79,7 @@ def read_query(query: QueryDict, kind: type[Given]) -> Given:
     try:
         found = msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
-        raise _of_validation(error) from None
+        raise of_validation(error) from None
     _check(found)
     return found
 
@@ -104,17 +104,6 @@ def _fields_of(kind: type[msgspec.Struct]) -> tuple[types.Field, ...]:
 
 def _bare(kind: types.Type) -> types.Type:
     return _bare(kind.type) if isinstance(kind, types.Metadata) else kind
-
-
-def _of_validation(error: msgspec.ValidationError) -> Problem:
-    message, _, path = str(error).partition(" - at `$")
-    unknown = re.fullmatch(r"Object contains unknown field `(.*)`", message, re.DOTALL)
-    missing = re.fullmatch(r"Object missing required field `(.*)`", message, re.DOTALL)
-    field = path.rstrip("`").lstrip(".")
-    for found in (unknown, missing):
-        if found is not None:
-            field = f"{field}.{found[1]}" if field else found[1]
-    return invalid(field or "body", message)
 
 
 def _check(value: Any, path: str = "") -> None:

@@ -78,6 +78,8 @@ class ApiView(APIView):
 
     scope: ClassVar[str] = "read"
     scopes: ClassVar[dict[str, str]] = {}
+    # What it reads leaves out all but the domain that the key is limited to.
+    heeds_domain: ClassVar[bool] = False
     rate: Requests | None = None
     # A body larger than this is not read.
     most_octets: int = 1024 * 1024
@@ -94,12 +96,21 @@ class ApiView(APIView):
     def tenant(self) -> Tenant:
         return self.caller.tenant
 
+    @property
+    def only_domain(self) -> str:
+        """Of whose authors alone the key may read mail; empty for all."""
+        return self.caller.principal.only_domain
+
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         translation.activate("en")
         return super().dispatch(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
+        encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):
+            # A few octets could become gigabytes.
+            raise Problem(415, "media_type_unsupported", "Bodies are read as they are: send no Content-Encoding.")
         length = request.META.get("CONTENT_LENGTH") or "0"
         if not length.isdigit() or int(length) > self.most_octets:
             raise Problem(413, "too_large", f"At most {self.most_octets} octets are read.")

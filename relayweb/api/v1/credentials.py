@@ -100,7 +100,8 @@ class NewCredential(Input, frozen=True):
         | msgspec.UnsetType
     ) = msgspec.UNSET
     only_domain: Annotated[
-        str, msgspec.Meta(max_length=255, description=_("the only author domain; an API key can then only send"))
+        str,
+        msgspec.Meta(max_length=255, description=_("the only author domain; an API key then sends and reads its mail")),
     ] = ""
     only_networks: Annotated[
         list[Annotated[str, msgspec.Meta(max_length=50)]],

@@ -168,7 +168,7 @@ class MessageQuery(Query, frozen=True):
     message_id_field: Annotated[str, msgspec.Meta(max_length=998, description=_("the mail's own Message-ID"))] = ""
 
 
-class RecipientQuery(Query, rename={"states": "state", "classes": "class"}, frozen=True):
+class RecipientQuery(Query, rename={"states": "state", "classes": "class", "providers": "provider"}, frozen=True):
     states: list[RecipientState] = []
     classes: list[ReplyClass] = []
     recipient: Annotated[
@@ -176,6 +176,26 @@ class RecipientQuery(Query, rename={"states": "state", "classes": "class"}, froz
     ] = ""
     since: MomentGiven | msgspec.UnsetType = msgspec.UNSET
     until: MomentGiven | msgspec.UnsetType = msgspec.UNSET
+    by_outcome: Annotated[
+        bool, msgspec.Meta(description=_("the period is that of what happened, not of acceptance"))
+    ] = False
+    providers: Annotated[
+        list[Annotated[str, msgspec.Meta(max_length=64)]],
+        msgspec.Meta(max_length=20, description=_("keys as in statistics; `other` for all the rest")),
+    ] = []
+    author: Annotated[
+        str, msgspec.Meta(max_length=320, description=_("an address, a domain, or a part of an address"))
+    ] = ""
+    subject: Annotated[str, msgspec.Meta(max_length=200, description=_("words that all stand in it"))] = ""
+    tag: Annotated[str, msgspec.Meta(max_length=100)] = ""
+    stream: Annotated[str, msgspec.Meta(max_length=48)] = ""
+    credential: Annotated[str, msgspec.Meta(max_length=64, description=_("an id or a user name"))] = ""
+    message_id_field: Annotated[str, msgspec.Meta(max_length=998, description=_("the mail's own Message-ID"))] = ""
+    min_attempts: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+    put_off: Annotated[bool, msgspec.Meta(description=_("only those that were deferred at least once"))] = False
+    returned: Annotated[bool, msgspec.Meta(description=_("only those reported back after delivery"))] = False
+    maybe_duplicate: Annotated[bool, msgspec.Meta(description=_("only those with an ambiguous attempt"))] = False
+    complained: Annotated[bool, msgspec.Meta(description=_("only those whose recipient complained"))] = False
 
 
 class RecipientsOfMessageQuery(Query, rename={"states": "state"}, frozen=True):
@@ -196,6 +216,7 @@ def _moment(given: datetime | msgspec.UnsetType) -> datetime | None:
 class Messages(Send):
     scope = SEND
     scopes: ClassVar[dict[str, str]] = {"GET": READ, "HEAD": READ}
+    heeds_domain = True
 
     @operation(
         "list_messages", tag="messages", says=_("Messages, newest first"), query=MessageQuery, answer=MessagePage
@@ -206,6 +227,7 @@ class Messages(Send):
             since=_moment(asked.since),
             until=_moment(asked.until),
             author=asked.author,
+            author_within=self.only_domain,
             subject=asked.subject,
             tag=asked.tag,
             # What is not the tenant's is not found: 404, as for an id in the address.
@@ -224,16 +246,20 @@ class Messages(Send):
 
 
 class MessageView(ResourceView):
+    heeds_domain = True
+
     @operation("get_message", tag="messages", says=_("One message"), query=NoParameters, answer=MessageShape)
     def get(self, request: Request, message_id: UUID) -> Response:
         self.asked(NoParameters)
-        found = history.find_message(self.tenant, message_id)
+        found = history.find_message(self.tenant, _found(self, message_id).id)
         if found is None:
             raise not_found()
         return Response(_message(found.message, found.states, stream=found.stream_name))
 
 
 class MessageRecipients(ResourceView):
+    heeds_domain = True
+
     @operation(
         "list_message_recipients",
         tag="messages",
@@ -254,6 +280,8 @@ class MessageRecipients(ResourceView):
 
 
 class MessageEvents(ResourceView):
+    heeds_domain = True
+
     @operation(
         "list_message_events", tag="messages", says=_("What happened to a message"), query=Query, answer=EventPage
     )
@@ -266,6 +294,8 @@ class MessageEvents(ResourceView):
 
 
 class MessageContent(ResourceView):
+    heeds_domain = True
+
     @extend_schema(
         operation_id="get_message_content",
         tags=["messages"],
@@ -355,6 +385,8 @@ class RescheduleMessage(ResourceView):
 
 
 class Recipients(ResourceView):
+    heeds_domain = True
+
     @operation(
         "list_recipients",
         tag="recipients",
@@ -370,6 +402,21 @@ class Recipients(ResourceView):
             recipient=asked.recipient,
             since=_moment(asked.since),
             until=_moment(asked.until),
+            by_outcome=asked.by_outcome,
+            providers=frozenset(asked.providers),
+            author=asked.author,
+            author_within=self.only_domain,
+            subject=asked.subject,
+            tag=asked.tag,
+            # What is not the tenant's is not found: 404, as for an id in the address.
+            stream=find_stream(self.tenant, asked.stream).pk if asked.stream else None,
+            credential=find_credential(asked.credential, tenant=self.tenant).pk if asked.credential else None,
+            header_message_id=asked.message_id_field,
+            min_attempts=asked.min_attempts,
+            was_put_off=asked.put_off,
+            is_returned=asked.returned,
+            is_ambiguous=asked.maybe_duplicate,
+            is_complained=asked.complained,
         )
         before = read_cursor(asked.cursor)[0] if asked.cursor else None
         found = history.page_of_recipients(self.tenant, narrowed, before=before, size=asked.limit)
@@ -377,6 +424,8 @@ class Recipients(ResourceView):
 
 
 class RecipientOne(ResourceView):
+    heeds_domain = True
+
     @operation(
         "get_recipient",
         tag="recipients",
@@ -445,7 +494,8 @@ class ReleaseRecipient(RecipientAction):
 
 
 def _found(view: ResourceView, message_id: UUID) -> Message:
-    found = Message.objects.of(view.tenant).filter(id=message_id).first()
+    mine = Message.objects.of(view.tenant).filter(id=message_id)
+    found = (message_log.written_within(mine, view.only_domain) if view.only_domain else mine).first()
     if found is None:
         raise not_found()
     return found

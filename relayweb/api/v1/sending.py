@@ -146,7 +146,12 @@ class SendBatch(Send):
         problems = [result.problem for result in results if result.problem is not None]
         if len(problems) == len(results) and all(problem.status == 503 for problem in problems):
             raise problems[0]
-        return Response({"results": [_shape(result) for result in results]}, status=207 if problems else 202)
+        response = Response({"results": [_shape(result) for result in results]}, status=207 if problems else 202)
+        if any(result.is_repeated for result in results) and all(
+            result.is_repeated or result.problem is not None for result in results
+        ):
+            response["Idempotent-Replayed"] = "true"
+        return response
 
 
 def make_submission(outgoing: Outgoing, caller: Caller, once: Once | None) -> Submission:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Annotated
 from uuid import UUID
@@ -14,9 +15,11 @@ from rest_framework.response import Response
 
 from accounts import quotas
 from accounts.models import Membership, Tenant
-from delivery import history, usage
+from delivery import history
 from delivery.models import RejectionEntry, Stream
-from delivery.usage import Bucket, Count, Grouping
+from delivery.statistics import series
+from delivery.statistics.figures import names_of
+from delivery.statistics.series import Bucket, Grouping, Row
 from relayweb.api.pagination import cursor_of, read_cursor
 from relayweb.api.problems import Problem, invalid
 from relayweb.api.resources import NoParameters, ResourceView, operation
@@ -76,30 +79,49 @@ class UsageShape(Shape, frozen=True):
     month: PeriodUsage
 
 
-class CountShape(Shape, rename={"opened": "open"}, frozen=True):
+class CountShape(Shape, frozen=True):
     at: Annotated[datetime, msgspec.Meta(tz=True, description=_("when the bucket begins"))]
-    group: Annotated[str | None, msgspec.Meta(description=_("null where nothing is grouped by, or nothing is known"))]
-    accepted: int
-    opened: Annotated[int, msgspec.Meta(description=_("still queued, deferred or held"))]
+    group: Annotated[
+        str | None,
+        msgspec.Meta(description=_("null where nothing is grouped by, or for all without a name of their own")),
+    ]
+    name: Annotated[str | None, msgspec.Meta(description=_("what people call the group, where it is an id or a key"))]
+    accepted: Annotated[int, msgspec.Meta(description=_("by us, in this bucket; the others when they happened"))]
     delivered: int
+    deferred: Annotated[int, msgspec.Meta(description=_("put off at least once, counted with their acceptance"))]
     bounced: int
     expired: int
     suppressed: int
     cancelled: int
     returned: Annotated[int, msgspec.Meta(description=_("reported back after delivery, among those delivered"))]
+    complained: int
+    unsubscribed: int
+    p50_seconds: Annotated[
+        float | None, msgspec.Meta(description=_("from our acceptance to the receiving server's, for half of them"))
+    ]
+    p95_seconds: Annotated[float | None, msgspec.Meta(description=_("the same for 95 of 100; within 9 %"))]
+
+
+class ClassCountShape(Shape, rename={"reply_class": "class"}, frozen=True):
+    reply_class: str
+    failed: Annotated[int, msgspec.Meta(description=_("bounced or expired"))]
+    returned: int
 
 
 class StatisticsShape(Shape, frozen=True):
-    since: Moment
+    since: Annotated[datetime, msgspec.Meta(tz=True, description=_("of the whole hours that were counted"))]
     until: Moment
     bucket: Bucket
     group_by: Grouping | None
     data: Annotated[list[CountShape], msgspec.Meta(description=_("oldest first; an empty bucket has no row"))]
+    classes: Annotated[
+        list[ClassCountShape], msgspec.Meta(description=_("why mail of the period failed or came back, most first"))
+    ]
 
 
 class StatisticsQuery(Input, frozen=True):
     since: (
-        Annotated[datetime, msgspec.Meta(tz=True, description=_("when accepted; 7 days ago if not given"))]
+        Annotated[datetime, msgspec.Meta(tz=True, description=_("7 days before until if not given"))]
         | msgspec.UnsetType
     ) = msgspec.UNSET
     until: MomentGiven | msgspec.UnsetType = msgspec.UNSET
@@ -177,7 +199,7 @@ class Statistics(ResourceView):
     @operation(
         "get_statistics",
         tag="tenant",
-        says=_("Recipients by time of acceptance (UTC) and one more thing"),
+        says=_("The statistics page's figures by time (UTC)"),
         query=StatisticsQuery,
         answer=StatisticsShape,
     )
@@ -187,15 +209,24 @@ class Statistics(ResourceView):
         since = until - timedelta(days=7) if asked.since is msgspec.UNSET else asked.since
         assert isinstance(until, datetime)
         assert isinstance(since, datetime)
-        if not timedelta(0) <= until - since <= usage.LONGEST:
-            raise invalid("since", f"before until, and at most {usage.LONGEST.days} days before it")
+        if not timedelta(0) <= until - since <= series.LONGEST:
+            raise invalid("since", f"before until, and at most {series.LONGEST.days} days before it")
         grouping = None if asked.group_by is msgspec.UNSET else Grouping(asked.group_by)
-        found = usage.counts(self.tenant, since=since, until=until, bucket=asked.bucket, grouping=grouping)
-        if len(found) > usage.MOST_ROWS:
-            raise Problem(422, "query_too_wide", f"More than {usage.MOST_ROWS} rows. Ask for a shorter period.")
+        found = series.series(self.tenant, since=since, until=until, bucket=asked.bucket, grouping=grouping)
+        if len(found.rows) > series.MOST_ROWS:
+            raise Problem(422, "query_too_wide", f"More than {series.MOST_ROWS} rows. Ask for a shorter period.")
+        names = names_of(self.tenant, grouping or "", {row.value for row in found.rows})
         return Response(
             StatisticsShape(
-                since=since, until=until, bucket=asked.bucket, group_by=grouping, data=[_count(row) for row in found]
+                since=found.since,
+                until=found.until,
+                bucket=asked.bucket,
+                group_by=grouping,
+                data=[_count(row, names.get(row.value)) for row in found.rows],
+                classes=[
+                    ClassCountShape(reply_class=one.reply_class, failed=one.failed, returned=one.returned)
+                    for one in found.classes
+                ],
             )
         )
 
@@ -252,18 +283,15 @@ def _member(member: Membership) -> MemberShape:
     )
 
 
-def _count(row: Count) -> CountShape:
+def _count(row: Row, name: str | None) -> CountShape:
+    p50, p95 = row.waits.p50, row.waits.p95
     return CountShape(
         at=in_utc(row.at),  # type: ignore[arg-type]
-        group=row.group or None,
-        accepted=row.accepted,
-        opened=row.open,
-        delivered=row.delivered,
-        bounced=row.bounced,
-        expired=row.expired,
-        suppressed=row.suppressed,
-        cancelled=row.cancelled,
-        returned=row.returned,
+        group=row.value or None,
+        name=name,
+        **asdict(row.totals),
+        p50_seconds=None if p50 is None else round(p50.total_seconds(), 3),
+        p95_seconds=None if p95 is None else round(p95.total_seconds(), 3),
     )
 
 

@@ -36,6 +36,12 @@ def test_the_document_is_public_and_made_without_a_warning(capsys: pytest.Captur
     }  # fmt: skip
 
 
+def test_nothing_is_changed_where_it_is_described() -> None:
+    strict = Client(enforce_csrf_checks=True)
+
+    assert {strict.generic("PUT", f"/api/v1/{name}").status_code for name in ("schema", "docs")} == {405}
+
+
 @pytest.mark.parametrize(("language", "words"), [("en", "Needs the scope"), ("ja", "が必要です")])
 def test_the_page_shows_every_operation_in_the_readers_language(language: str, words: str) -> None:
     compile_outdated()

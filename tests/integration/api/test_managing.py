@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,11 +10,13 @@ from accounts.audit import Actor
 from accounts.models import AuditEntry, Credential
 from delivery import suppressions
 from delivery.models import Route, SendingDomain, Suppression, SuppressionReason
+from delivery.statistics import counting, figures
 from delivery.suppressions import Cause, Owner, read_target
 from tests.integration.api.conftest import IssueKey, Program
 from tests.integration.api.test_sending import MAIL, URL
 from tests.support.dns_server import FakeDns
 from tests.support.engine_room import World
+from tests.support.journeys import EXAMPLES, write_message
 from tests.support.waiting import until
 
 V1 = "/api/v1"
@@ -261,26 +264,35 @@ def test_who_the_key_belongs_to_and_what_it_used(acme: Program, world: World) ->
     assert {member["email"]: member["role"] for member in members}["alice@acme.example"] == "owner"
 
 
-def test_numbers_by_time_and_one_more_thing(acme: Program, globex: Program) -> None:
-    acme.post(URL, {**MAIL, "to": ["a@far.test", "b@far.test", "c@farther.test"]})
+def test_figures_by_time_are_those_of_the_statistics_page(acme: Program, globex: Program, world: World) -> None:
+    acme.post(URL, {**MAIL, "to": ["a@far.test", "b@far.test", "c@farther.test"], "tags": ["invoice"]})
     sent = acme.post(URL, {**MAIL, "stream": "bulk"}).json()["id"]
     acme.post(f"{URL}/{sent}/cancel")
     globex.post(URL, {**MAIL, "from": "info@globex.example"})
+    write_message(world.cast.acme, *EXAMPLES, author="news@other.example")
+    counting.count_waiting()
 
-    by_domain = _ok(acme.get(f"{V1}/statistics?group_by=domain&bucket=hour"))
     by_stream = _ok(acme.get(f"{V1}/statistics?group_by=stream"))["data"]
-    (everything,) = _ok(acme.get(f"{V1}/statistics"))["data"]
+    by_domain = _ok(acme.get(f"{V1}/statistics?group_by=domain&bucket=hour"))
+    (tagged, *_others) = _ok(acme.get(f"{V1}/statistics?group_by=tag"))["data"]
+    everything = _ok(acme.get(f"{V1}/statistics"))
 
-    assert [(one["group"], one["accepted"], one["open"]) for one in by_domain["data"]] == [
-        ("far.test", 3, 2), ("farther.test", 1, 1),
-    ]  # fmt: skip
-    assert {one["group"]: (one["accepted"], one["cancelled"]) for one in by_stream} == {
-        "transactional": (3, 0), "bulk": (1, 1),
-    }  # fmt: skip
-    assert (everything["accepted"], everything["group"]) == (4, None)
-    for grouping in ("state", "class", "provider"):
-        assert sum(one["accepted"] for one in _ok(acme.get(f"{V1}/statistics?group_by={grouping}"))["data"]) == 4
-    _refused(acme.get(f"{V1}/statistics?since=2020-01-01T00:00:00Z"), 400, "invalid_request", "since")
+    since, until = (datetime.fromisoformat(everything[edge]) for edge in ("since", "until"))
+    whole = asdict(figures.totals(world.cast.acme, since, until))
+    assert {name: sum(row[name] for row in everything["data"]) for name in whole} == whole
+    assert {row["group"] for row in everything["data"]} == {None}
+    assert max(row["p95_seconds"] or 0 for row in everything["data"]) > 0
+    assert [(one["class"], one["failed"], one["returned"]) for one in everything["classes"]] == [
+        (one.reply_class, one.failed, one.returned) for one in figures.classes(world.cast.acme, since, until)
+    ]
+    accepted: dict[str, int] = {}
+    for row in by_domain["data"]:
+        accepted[row["group"]] = accepted.get(row["group"], 0) + row["accepted"]
+    assert accepted == {"acme.example": 4, "other.example": len(EXAMPLES)}
+    assert {one["name"]: one["cancelled"] for one in by_stream}["bulk"] == 1
+    assert (tagged["group"], tagged["accepted"]) == ("invoice", 3)
+    for refused in ("since=2020-01-01T00:00:00Z", "group_by=state"):
+        _refused(acme.get(f"{V1}/statistics?{refused}"), 400, "invalid_request", refused.partition("=")[0])
 
 
 def test_what_was_refused_is_listed(acme: Program) -> None:

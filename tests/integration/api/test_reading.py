@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from accounts.models import AuditEntry
 from delivery import history
+from delivery.log_filters import LogFilter
 from delivery.models import Message, QueueEntry, Recipient
 from relayweb.console.messages import LogQuery
 from tests.integration.api.conftest import IssueKey, Program
@@ -90,6 +91,63 @@ def test_the_send_log_is_narrowed_as_in_the_console(acme: Program, written: Mess
         found = acme.get(f"/api/v1/recipients?{query}").json()["data"]
 
         assert [one["id"] for one in found] == [str(row.recipient_id) for row in expected.rows], query
+
+
+def test_the_send_log_has_all_filters_of_the_console(acme: Program, written: Message, issue_key: IssueKey) -> None:
+    other = issue_key()
+    username = other.key.rpartition(".")[0]
+    sent = other.post(URL, {**MAIL, "tags": ["invoice"], "stream": "bulk", "subject": "請求書 5月"}).json()
+    (late,) = [one["id"] for one in sent["recipients"]]
+    field = Message.objects.get(id=sent["id"]).header_message_id
+    tomorrow = (timezone.now() + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    for query in (
+        "tag=invoice", "stream=bulk", f"credential={username}", "subject=請求書", f"message_id_field={field}",
+        "author=acme.example&tag=invoice",
+    ):  # fmt: skip
+        found = acme.get(f"/api/v1/recipients?{query}").json()["data"]
+        assert [one["id"] for one in found] == [late], query
+    for query, criteria in {
+        "min_attempts=2": {"min_attempts": 2},
+        "put_off=true": {"was_put_off": True},
+        "returned=true": {"is_returned": True},
+        "maybe_duplicate=true": {"is_ambiguous": True},
+        "complained=true": {"is_complained": True},
+        "provider=gmail&provider=docomo": {"providers": frozenset({"gmail", "docomo"})},
+        "provider=other": {"providers": frozenset({"other"})},
+        f"by_outcome=true&until={tomorrow}": {"by_outcome": True},
+    }.items():
+        expected = history.page_of_recipients(written.tenant, LogFilter(**criteria))
+        found = acme.get(f"/api/v1/recipients?{query}").json()["data"]
+        assert [one["id"] for one in found] == [str(row.recipient_id) for row in expected.rows], query
+        assert len(found) < 7, query
+    assert acme.get("/api/v1/recipients?stream=nobodys").status_code == 404
+
+
+def test_a_key_of_one_domain_reads_the_mail_of_its_authors_alone(
+    world: World, issue_key: IssueKey, written: Message
+) -> None:
+    limited = issue_key(only_domain="news.acme.example")
+    mine = write_message(world.cast.acme, *EXAMPLES[:2], author="a@news.acme.example")
+    below = write_message(world.cast.acme, EXAMPLES[0], author="a@jp.news.acme.example")
+    write_message(world.cast.acme, EXAMPLES[0], author="a@bad-news.acme.example")
+    write_message(world.cast.globex, EXAMPLES[0], author="a@news.acme.example")
+
+    listed = limited.get(URL).json()["data"]
+    recipients = limited.get("/api/v1/recipients").json()["data"]
+
+    assert {one["id"] for one in listed} == {str(mine.id), str(below.id)}
+    assert {one["message_id"] for one in recipients} == {str(mine.id), str(below.id)}
+    assert limited.get(f"{URL}?author=acme.example").json()["data"] == []
+    assert limited.get("/api/v1/recipients?author=shop@acme.example").json()["data"] == []
+    for message, status in ((mine, 200), (written, 404)):
+        for part in ("", "/recipients", "/events", "/content"):
+            assert limited.get(f"{URL}/{message.id}{part}").status_code == status, (message, part)
+        assert limited.get(f"/api/v1/recipients/{message.recipients.all()[0].id}").status_code == status
+    for path in ("domains", "credentials", "members", "statistics", "rejections", "webhooks", "suppressions", "tenant"):
+        refused = limited.get(f"/api/v1/{path}")
+        assert (refused.status_code, refused.json()["type"]) == (403, "urn:relayweb:problem:key_limited_to_domain")
+    assert limited.post(f"{URL}/{mine.id}/cancel").status_code == 403
 
 
 def test_messages_are_found_by_what_they_have(acme: Program, issue_key: IssueKey, globex: Program) -> None:

@@ -61,6 +61,11 @@ def test_a_plain_url_is_read(url: str) -> None:
         ("https://acme.example/\r\nHost: evil", "malformed"),
         ("https://acme.example:99999/", "malformed"),
         ("https://[::1/", "malformed"),
+        ("http://2852039166/", "malformed"),
+        ("http://0xa9fea9fe./", "malformed"),
+        ("http://0251.0376.0251.0376/", "malformed"),
+        ("http://169.254.43518/", "malformed"),
+        ("http://127.1/", "malformed"),
     ],
 )
 def test_other_urls_are_not(url: str, reason: str) -> None:
