@@ -23,7 +23,7 @@ from django.utils.translation import gettext as _
 
 from accounts import audit, delegation, quotas
 from accounts.audit import Actor
-from accounts.models import Credential, CredentialKind, CredentialUse, Tenant
+from accounts.models import Credential, CredentialKind, CredentialUse, Membership, Role, Tenant
 from accounts.models.fields import Network
 from accounts.refusals import NotFound, Refused
 
@@ -31,6 +31,9 @@ SECRET_OCTETS = 24
 OVERLAP = timedelta(hours=24)  # how long a rotated secret stays valid beside the new one
 SHORTEST_PREFIX = {4: 24, 6: 48}
 API_SCOPES = ("send", "read", "manage")
+# Of its own, because admins alone manage members: keys are issued by developers too.
+MEMBERS = "members"
+TENANT_SCOPES = (*API_SCOPES, MEMBERS)
 OPERATE = "operate"  # of the operator's keys, which belong to the system tenant
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
@@ -66,6 +69,7 @@ def issue_credential(
     _refuse_unknown(kind, CredentialKind.values, field="kind")
     _refuse_unknown(use, CredentialUse.values, field="use")
     _check_scopes(tenant, kind, scopes, actor)
+    _ensure_may_hold(tenant, scopes, actor, within)
     if tenant.state == "closed":
         raise Refused(_("The tenant %(slug)s is closed.") % {"slug": tenant.slug}, reason="tenant_closed")
     if expires_at is not None and expires_at <= timezone.now():
@@ -134,6 +138,7 @@ def rotate_credential(
     """
     if within is not None and within.pk != credential.pk:
         delegation.ensure_within(within, credential)
+    _ensure_may_hold(credential.tenant, credential.scopes, actor, within)
     if credential.secret_sha256 is None:
         raise Refused(_("A network credential has no secret."), reason="no_secret")
     secret, now = _new_secret(), timezone.now()
@@ -220,12 +225,23 @@ def list_credentials(tenant: Tenant, *, with_revoked: bool = False) -> list[Cred
 
 def _check_scopes(tenant: Tenant, kind: str, scopes: Sequence[str], actor: Actor) -> None:
     for scope in scopes:
-        _refuse_unknown(scope, (*API_SCOPES, OPERATE), field="scopes")
+        _refuse_unknown(scope, (*TENANT_SCOPES, OPERATE), field="scopes")
     if kind == CredentialKind.API and not scopes:
         raise Refused(_("A key without a scope could do nothing."), reason="scopes_missing", field="scopes")
     if OPERATE in scopes and not (actor.is_operator and tenant.is_system):
         raise Refused(
             _("Only an operator can have a key that operates the service."), reason="operators_only", field="scopes"
+        )
+
+
+def _ensure_may_hold(tenant: Tenant, scopes: Sequence[str], actor: Actor, within: Credential | None) -> None:
+    """A secret with which members are managed is for whoever may do that themselves. ``within`` was looked at before."""
+    if MEMBERS not in scopes or within is not None or actor.is_operator:
+        return
+    member = Membership.objects.of(tenant).filter(user=actor.user).first() if actor.user else None
+    if member is None or not Role(member.role).includes(Role.ADMIN):
+        raise Refused(
+            _("Only an admin or an owner can have a key that manages members."), reason="admins_only", field="scopes"
         )
 
 

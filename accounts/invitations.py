@@ -22,7 +22,7 @@ LINK_PATH = "/join/{token}/"
 _PURPOSE = "invitation"
 
 
-def invite(tenant: Tenant, *, email: str, role: str, by: Membership, actor: Actor) -> Invitation:
+def invite(tenant: Tenant, *, email: str, role: str, by: memberships.By, actor: Actor) -> Invitation:
     """Raises Refused for a member, for a second open invitation, and for a role above one's own."""
     address = people.checked_address(email)
     wanted = memberships.checked_role(role)

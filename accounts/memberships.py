@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from uuid import UUID
 
 from django.db import transaction
@@ -11,6 +12,19 @@ from accounts import audit
 from accounts.audit import Actor
 from accounts.models import Membership, Role, Tenant, User
 from accounts.refusals import NotFound, Refused
+
+
+@dataclass(frozen=True, slots=True)
+class KeyStanding:
+    """An API key that manages members: it may what an admin may, and is nobody."""
+
+    role: str = Role.ADMIN
+    user: User | None = None
+    user_id: UUID | None = None
+
+
+# Who changes members.
+By = Membership | KeyStanding
 
 
 def members_of(tenant: Tenant) -> list[Membership]:
@@ -34,13 +48,13 @@ def checked_role(role: str) -> Role:
         raise Refused(_("There is no such role."), reason="role_unknown", field="role") from None
 
 
-def ensure_may_give(by: Membership, role: Role) -> None:
+def ensure_may_give(by: By, role: Role) -> None:
     """Nobody gives more than they have. Raises Refused."""
     if not Role(by.role).includes(role):
         raise Refused(_("Only an owner can make somebody an owner."), reason="role_too_high", field="role")
 
 
-def change_role(member: Membership, role: str, *, by: Membership, actor: Actor) -> Membership:
+def change_role(member: Membership, role: str, *, by: By, actor: Actor) -> Membership:
     """Raises Refused: for an owner by anybody but an owner, and for the last owner."""
     wanted = checked_role(role)
     with transaction.atomic():
@@ -58,7 +72,7 @@ def change_role(member: Membership, role: str, *, by: Membership, actor: Actor) 
     return fresh
 
 
-def remove(member: Membership, *, by: Membership, actor: Actor) -> None:
+def remove(member: Membership, *, by: By, actor: Actor) -> None:
     """Raises Refused. Whoever removes themselves leaves, which every role may."""
     with transaction.atomic():
         fresh = _locked(member)
@@ -119,7 +133,7 @@ def _locked(member: Membership) -> Membership:
     return fresh
 
 
-def _ensure_may_touch(by: Membership, member: Membership) -> None:
+def _ensure_may_touch(by: By, member: Membership) -> None:
     if not Role(by.role).includes(Role(member.role)):
         raise Refused(_("Only an owner can change an owner."), reason="role_too_high")
 

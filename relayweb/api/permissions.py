@@ -10,7 +10,7 @@ from rest_framework.request import Request
 
 from accounts.authentication import Principal
 
-SEND, READ, MANAGE = "send", "read", "manage"
+SEND, READ, MANAGE, MEMBERS = "send", "read", "manage", "members"
 
 
 class HasScope(BasePermission):

@@ -43,8 +43,8 @@ def command() -> None:
     "--scope",
     "scopes",
     multiple=True,
-    type=click.Choice(credentials.API_SCOPES),
-    help="What an API key may do; may be repeated. All of them if not given.",
+    type=click.Choice(credentials.TENANT_SCOPES),
+    help="What an API key may do; may be repeated. Send, read and manage if not given.",
 )
 @click.option("--only-domain", default="", help="The only author domain it may be used for.")
 @click.option("--only-from", "only_networks", multiple=True, help="A network it may be used from; may be repeated.")
@@ -91,7 +91,7 @@ def issue(
         rate_per_second=rate_per_second,
         expires_at=expires_at,
     )
-    output.record(_with_secret(issued.credential, issued.secret), note=SECRET_NOTE if issued.secret else "")
+    output.record(_with_secret(issued.credential, issued.secret), note=_note(issued.credential))
 
 
 @command.command("list")
@@ -112,7 +112,7 @@ def rotate(credential: str, tenant: str | None, overlap_hours: float) -> None:
     """Give a credential a new secret; the old one works on for a while."""
     found = credentials.find_credential(credential, tenant=_tenant(tenant))
     secret = credentials.rotate_credential(found, actor=Actor.command_line(), overlap=timedelta(hours=overlap_hours))
-    output.record({**_with_secret(found, secret), "former_secret_until": found.former_secret_until}, note=SECRET_NOTE)
+    output.record({**_with_secret(found, secret), "former_secret_until": found.former_secret_until}, note=_note(found))
 
 
 @command.command("revoke")
@@ -161,6 +161,16 @@ def _with_secret(credential: Credential, secret: str | None) -> dict[str, Any]:
         "test": credential.is_test,
         "expires_at": credential.expires_at,
     }
+
+
+def _note(credential: Credential) -> str:
+    match credential.kind:
+        case CredentialKind.API:
+            return f"{SECRET_NOTE} It is the whole key: Authorization: Bearer <secret>"
+        case CredentialKind.SMTP:
+            return SECRET_NOTE
+        case _:
+            return ""
 
 
 def _shape(credential: Credential) -> dict[str, Any]:

@@ -27,7 +27,12 @@ from relayweb.console.words import Mark
 LIFETIMES = {"": _("Never"), "30": _("After 30 days"), "90": _("After 90 days"), "365": _("After a year")}
 OVERLAPS = {"24": _("Works on for 24 hours"), "168": _("Works on for 7 days"), "0": _("Stops at once")}
 UNUSED_FOR = timedelta(days=90)
-SCOPES = {"send": _("Send mail"), "read": _("Read what became of mail"), "manage": _("Manage domains and suppressions")}
+SCOPES = {
+    "send": _("Send mail"),
+    "read": _("Read what became of mail"),
+    "manage": _("Manage domains and suppressions"),
+    "members": _("Invite and remove members, and change their roles"),
+}
 
 
 class IssueForm(ConsoleForm):
@@ -44,7 +49,10 @@ class IssueForm(ConsoleForm):
     )
     stream = forms.ChoiceField(label=_("Stream"), help_text=_("Keeps urgent mail apart from mailings."))
     scopes = forms.MultipleChoiceField(
-        label=_("May"), choices=list(SCOPES.items()), widget=forms.CheckboxSelectMultiple, initial=list(SCOPES)
+        label=_("May"),
+        choices=list(SCOPES.items()),
+        widget=forms.CheckboxSelectMultiple,
+        initial=list(credentials.API_SCOPES),
     )
     only_domain = forms.ChoiceField(
         label=_("Only for authors of"), required=False, help_text=_("A leaked key can then write in no other name.")
@@ -85,6 +93,10 @@ class IssueForm(ConsoleForm):
         }[kind]
         for name in left_out:
             del self.fields[name]
+        if "scopes" in self.fields and not seat.may_manage:
+            self.fields["scopes"].choices = [  # type: ignore[attr-defined]
+                (scope, label) for scope, label in SCOPES.items() if scope != credentials.MEMBERS
+            ]
         streams = Stream.objects.of(seat.tenant).order_by("-is_default", "name")
         self._streams = {str(stream.id): stream.id for stream in streams}
         domains = SendingDomain.objects.of(seat.tenant).exclude(state=DomainState.REMOVED).order_by("name")

@@ -16,11 +16,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts import invitations, memberships
 from accounts.models import Invitation, Membership, Role
 from accounts.refusals import NotFound, Refused
-from relayweb import letters
 from relayweb.console import words
 from relayweb.console.access import Seat, tenant_page
 from relayweb.console.entering import proved_page
 from relayweb.console.forms import ConsoleForm, tell, tell_refusal
+from relayweb.invitation_letters import send_invitation
 
 
 class InviteForm(ConsoleForm):
@@ -115,7 +115,7 @@ def invite(request: HttpRequest, seat: Seat) -> HttpResponse:
         except Refused as refusal:
             form.refuse(refusal)
         else:
-            _send(seat, made)
+            send_invitation(made)
             tell(request, gettext("An invitation was sent to {email}.").format(email=made.email))
             return redirect("team", slug=seat.tenant.slug)
     context = {"section": "team", "form": form, "rights": _rights()}
@@ -132,7 +132,7 @@ def send_again(request: HttpRequest, seat: Seat, invitation_id: UUID) -> HttpRes
     except Refused as refusal:
         tell_refusal(request, refusal)
     else:
-        _send(seat, made)
+        send_invitation(made)
         tell(request, gettext("An invitation was sent to {email}.").format(email=made.email))
     return redirect("team", slug=seat.tenant.slug)
 
@@ -149,17 +149,6 @@ def withdraw(request: HttpRequest, seat: Seat, invitation_id: UUID) -> HttpRespo
         sentence = gettext("The invitation for {email} is withdrawn; its link no longer works.")
         tell(request, sentence.format(email=found.email))
     return redirect("team", slug=seat.tenant.slug)
-
-
-def _send(seat: Seat, made: Invitation) -> None:
-    role, link = Role(made.role), invitations.link_of(made)
-    letters.send(
-        made.email,
-        lambda: letters.invitation(
-            made, link=link, role=words.ROLES[role], rights=words.RIGHTS[role], zone=seat.tenant.time_zone
-        ),
-        language=seat.tenant.language,
-    )
 
 
 def _invitation(seat: Seat, key: UUID) -> Invitation:

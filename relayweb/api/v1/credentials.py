@@ -41,6 +41,7 @@ class KeyScope(StrEnum):
     SEND = "send"
     READ = "read"
     MANAGE = "manage"
+    MEMBERS = "members"
 
 
 class CredentialShape(Shape, frozen=True):
@@ -95,7 +96,7 @@ class NewCredential(Input, frozen=True):
     scopes: (
         Annotated[
             list[KeyScope],
-            msgspec.Meta(description=_("of an API key; all that the asking key has, if not given"), max_length=3),
+            msgspec.Meta(description=_("of an API key; all that the asking key has, if not given"), max_length=4),
         ]
         | msgspec.UnsetType
     ) = msgspec.UNSET

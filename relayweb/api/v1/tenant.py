@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts import quotas
-from accounts.models import Membership, Tenant
+from accounts.models import Tenant
 from delivery import history
 from delivery.models import RejectionEntry, Stream
 from delivery.statistics import series
@@ -53,17 +53,6 @@ class TenantShape(Shape, frozen=True):
     streams: list[StreamShape]
     content_retention_days: int
     log_retention_days: int
-
-
-class MemberShape(Shape, frozen=True):
-    id: UUID
-    email: str
-    name: str
-    role: Annotated[str, msgspec.Meta(description=_("owner, admin, developer or analyst"))]
-    created_at: Moment
-
-
-MemberPage = page_of(MemberShape)
 
 
 class PeriodUsage(Shape, frozen=True):
@@ -174,18 +163,6 @@ class TenantView(ResourceView):
         )
 
 
-class Members(ResourceView):
-    @operation("list_members", tag="tenant", says=_("People and their roles"), query=Query, answer=MemberPage)
-    def get(self, request: Request) -> Response:
-        asked = self.asked(Query)
-        found = Membership.objects.of(self.tenant).select_related("user").order_by("-id")
-        if asked.cursor:
-            found = found.filter(id__lt=read_cursor(asked.cursor)[0])
-        rows = list(found[: asked.limit + 1])
-        more, rows = len(rows) > asked.limit, rows[: asked.limit]
-        return Response(page(map(_member, rows), cursor_of(rows[-1].id if more else None)))
-
-
 class Usage(ResourceView):
     @operation(
         "get_usage", tag="tenant", says=_("What was used of the limits (UTC)"), query=NoParameters, answer=UsageShape
@@ -270,16 +247,6 @@ def usage_shape(tenant: Tenant) -> UsageShape:
             )
             for period, limit in of_period.items()
         }
-    )
-
-
-def _member(member: Membership) -> MemberShape:
-    return MemberShape(
-        id=member.id,
-        email=member.user.email,
-        name=member.user.name,
-        role=member.role,
-        created_at=member.created_at,
     )
 
 

@@ -62,9 +62,8 @@ def issue_key(world: World) -> IssueKey:
     from accounts.credentials import api_key, issue_credential
 
     def issue(tenant: Any = None, **options: Any) -> Program:
-        credential, secret = issue_credential(
-            tenant or world.cast.acme, kind="api", actor=Actor("alice@acme.example"), **options
-        )
+        options.setdefault("actor", Actor("alice@acme.example"))
+        credential, secret = issue_credential(tenant or world.cast.acme, kind="api", **options)
         assert secret is not None
         return Program(api_key(credential, secret), Client(raise_request_exception=False))
 

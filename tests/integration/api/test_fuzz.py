@@ -24,6 +24,7 @@ from schemathesis.checks import CHECKS
 from accounts.identifiers import uuid7
 from tests.integration.api.conftest import Program
 from tests.integration.api.test_operating import operator  # noqa: F401 - a fixture
+from tests.integration.api.test_tenancy import acme, globex  # noqa: F401 - fixtures: keys that may everything
 from tests.support.journeys import EXAMPLES, write_message
 
 if TYPE_CHECKING:
@@ -113,8 +114,8 @@ class Run:
 
 
 def test_it_is_as_its_document_says(
-    acme: Program,
-    globex: Program,
+    acme: Program,  # noqa: F811
+    globex: Program,  # noqa: F811
     operator: Program,  # noqa: F811
     own_words: dict[str, Iterator[Any]],
     settings: Any,

@@ -162,8 +162,8 @@ def test_nothing_can_smuggle_a_line_in(acme: Program, put: Any, breaking: str) -
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"unknown": 1}, "body"),
-        ({"tenant": "x"}, "body"),
+        ({"unknown": 1}, "unknown"),
+        ({"tenant": "x"}, "tenant"),
         ({"to": []}, "to"),
         ({"to": [5]}, "to[0]"),
         ({"to": ["a@far.test", "nobody"]}, "to[1]"),

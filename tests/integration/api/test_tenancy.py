@@ -9,16 +9,19 @@ from uuid import UUID
 import pytest
 from django.urls import URLPattern, URLResolver, reverse
 
+from accounts import invitations
 from accounts.audit import Actor
-from accounts.credentials import issue_credential
+from accounts.credentials import TENANT_SCOPES, issue_credential
 from accounts.identifiers import uuid7
-from accounts.models import AuditEntry, Credential
+from accounts.memberships import KeyStanding
+from accounts.models import AuditEntry, Credential, Invitation, Membership
 from delivery import domains, suppressions
 from delivery.models import Message, QueueEntry, Recipient, Route, SendingDomain, Suppression, SuppressionReason
 from delivery.routing import own_routes
+from delivery.statistics import counting
 from delivery.suppressions import Cause, Owner, read_target
 from relayweb.api import urls
-from tests.integration.api.conftest import Program
+from tests.integration.api.conftest import IssueKey, Program
 from tests.integration.api.test_sending import MAIL, URL
 from tests.support.engine_room import World
 
@@ -37,6 +40,7 @@ COLLECTIONS: dict[str, tuple[str, ...]] = {
     "api-routes": READS,
     "api-tenant": READS,
     "api-members": READS,
+    "api-invitations": BOTH,
     "api-usage": READS,
     "api-statistics": READS,
 }
@@ -56,6 +60,9 @@ THINGS: dict[str, tuple[str, tuple[str, ...], Any]] = {
     "api-credential-rotate": ("credential_id", ACTS, None),
     "api-suppression": ("suppression_id", ("GET", "DELETE"), None),
     "api-suppression-restore": ("suppression_id", ACTS, None),
+    "api-member": ("member_id", ("GET", "PATCH", "DELETE"), {"role": "analyst"}),
+    "api-invitation": ("invitation_id", ("DELETE",), None),
+    "api-invitation-send": ("invitation_id", ACTS, None),
     "api-route": ("route_domain", ("GET", "DELETE"), None),
 }
 # Answered with 403 to every key of a tenant, whatever they name: see test_operating.
@@ -71,6 +78,16 @@ def test_every_route_is_in_the_inventory() -> None:
 
 def _routes(patterns: list[URLPattern | URLResolver]) -> list[URLPattern]:
     return [pattern for pattern in patterns if isinstance(pattern, URLPattern)]
+
+
+@pytest.fixture
+def acme(issue_key: IssueKey) -> Program:
+    return issue_key(scopes=TENANT_SCOPES, actor=Actor.command_line())
+
+
+@pytest.fixture
+def globex(issue_key: IssueKey, world: World) -> Program:
+    return issue_key(world.cast.globex, scopes=TENANT_SCOPES, actor=Actor.command_line())
 
 
 @pytest.fixture
@@ -92,6 +109,10 @@ def acmes(acme: Program, world: World) -> dict[str, Any]:
         "credential_id": issue_credential(tenant, kind="smtp", name="confidential", actor=actor).credential.id,
         "suppression_id": suppression.id,
         "route_domain": "far.test",
+        "member_id": Membership.objects.get(user=world.cast.bob, tenant=tenant).id,
+        "invitation_id": invitations.invite(
+            tenant, email="confidential@far.test", role="admin", by=KeyStanding(), actor=actor
+        ).id,
     }
 
 
@@ -110,6 +131,8 @@ def _state(world: World) -> list[Any]:
         sorted(map(str, Credential.objects.of(tenant).values_list("revoked_at", "secret_sha256"))),
         list(Suppression.objects.of(tenant).values_list("removed_at")),
         Route.objects.count(),
+        list(Membership.objects.of(tenant).order_by("id").values_list("role")),
+        list(Invitation.objects.of(tenant).values_list("nonce", "withdrawn_at")),
         AuditEntry.objects.filter(tenant=tenant).count(),
         Message.objects.of(tenant).count(),
     ]
@@ -121,7 +144,7 @@ def test_a_foreign_thing_is_as_unknown_as_one_that_is_not(world: World, acmes: d
     for route, (name, methods, body) in THINGS.items():
         unknown = "nowhere.example" if name in {"domain", "route_domain"} else uuid7()
         for method in methods:
-            given = body or ({} if method in {"POST", "PATCH"} else None)
+            given = (body if method in {"POST", "PATCH"} else None) or ({} if method in {"POST", "PATCH"} else None)
             foreign, nothing = (globex.call(method, _address(route, key), given) for key in (acmes[name], unknown))
             assert (route, method, foreign.status_code, nothing.status_code) == (route, method, 404, 404)
             assert _told(foreign) == _told(nothing), (route, method)
@@ -134,6 +157,7 @@ def _told(answer: Any) -> str:
 
 def test_a_list_holds_nothing_of_anybody_else(acmes: dict[str, Any], acme: Program, globex: Program) -> None:
     acme.post(URL, {**MAIL, "from": "a@globex.example"})
+    counting.count_waiting()
     named = {"confidential", "acme", *(str(key) for key in acmes.values())}
 
     for route in (route for route, methods in COLLECTIONS.items() if "GET" in methods):
