@@ -129,7 +129,7 @@ class Committer:
             rest = [waiting for waiting, guilt in zip(batch, is_guilty, strict=True) if not guilt]
             if rest:
                 await self._commit_or_split(rest)
-            await self._one_by_one(guilty, refused=Rejection(replies.SENDING_TOO_FAST, reason="quota"))
+            await self._one_by_one(guilty)
         except once.Repeated as repeated:
             is_repeated = [waiting.message.id in repeated.message_ids for waiting in batch]
             rest = [waiting for waiting, again in zip(batch, is_repeated, strict=True) if not again]
@@ -146,12 +146,13 @@ class Committer:
         else:
             self._succeed(batch)
 
-    async def _one_by_one(self, batch: list[_Waiting], *, refused: Rejection | None = None) -> None:
+    async def _one_by_one(self, batch: list[_Waiting]) -> None:
         for position, waiting in enumerate(batch):
             try:
                 await self._store([waiting.message])
-            except quota.Exceeded:
-                self._fail([waiting], refused or Rejection(replies.SENDING_TOO_FAST, reason="quota"))
+            except quota.Exceeded as exceeded:
+                # Its detail says how long it lasts.
+                self._fail([waiting], Rejection(replies.SENDING_TOO_FAST, reason="quota", detail=exceeded.period))
             except once.Repeated:
                 self._fail([waiting], once.AlreadyAccepted())
             except Exception as error:  # noqa: BLE001 - as above

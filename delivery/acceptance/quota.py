@@ -24,16 +24,21 @@ ON CONFLICT (owner_id, period, window_start) DO UPDATE SET used = bucket.used + 
 WHERE bucket.used + EXCLUDED.used <= COALESCE(
     CASE bucket.period WHEN 'hour' THEN %(hour)s::bigint WHEN 'day' THEN %(day)s::bigint ELSE %(month)s::bigint END,
     9223372036854775807)
+RETURNING bucket.period
 """
-_PERIODS = 3
+_PERIODS = ("hour", "day", "month")
 
 
 class Exceeded(Exception):
-    """The owner, a tenant or a credential, has no room left in a period; the transaction must be rolled back."""
+    """The owner, a tenant or a credential, has no room left in a period; the transaction must be rolled back.
 
-    def __init__(self, owner_id: UUID) -> None:
-        super().__init__(f"{owner_id} is over a volume limit")
+    ``period`` is the longest of them: before it ends nothing more is accepted.
+    """
+
+    def __init__(self, owner_id: UUID, period: str) -> None:
+        super().__init__(f"{owner_id} is over a volume limit of the {period}")
         self.owner_id = owner_id
+        self.period = period
 
 
 @dataclass(slots=True)
@@ -56,8 +61,9 @@ async def charge(cursor: psycopg.AsyncCursor[Any], recipients: Iterable[tuple[Pr
         await cursor.execute(
             _CHARGE, {"owner": owner_id, "count": one.count, "hour": one.hour, "day": one.day, "month": one.month}
         )
-        if cursor.rowcount != _PERIODS:
-            raise Exceeded(owner_id)
+        if cursor.rowcount != len(_PERIODS):
+            charged = {row[0] for row in await cursor.fetchall()}
+            raise Exceeded(owner_id, [period for period in _PERIODS if period not in charged][-1])
 
 
 def is_charged_to(principal: Principal, owner_id: UUID) -> bool:

@@ -7,6 +7,7 @@ Retry-After where trying again helps, 500 where it does not; neither shows inter
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from psycopg_pool import PoolTimeout
 from rest_framework import exceptions
 from rest_framework.response import Response
 
+from accounts.models import QuotaPeriod
+from accounts.quotas import window_end
 from accounts.refusals import NotFound, Refused
 from delivery.acceptance.committer import StoreClosed
 from delivery.acceptance.door import NotReady
@@ -161,13 +164,14 @@ def of_rejection(rejection: Rejection, *, now: datetime | None = None) -> Proble
         rejection.reason,
         rejection.reply.text,
         errors=[FieldError(field, rejection.reply.text)] if field else (),
-        retry_after_s=_until_next_hour(now or timezone.now()) if status == 429 else None,
+        retry_after_s=_until_it_is_over(rejection, now or timezone.now()) if status == 429 else None,
     )
 
 
-def _until_next_hour(now: datetime) -> int:
-    """Volume limits are counted by hour, day and month, all of which end with an hour."""
-    return 3600 - now.minute * 60 - now.second
+def _until_it_is_over(rejection: Rejection, now: datetime) -> int:
+    """A volume limit says which period is used up; all of them end with an hour."""
+    period = rejection.detail if rejection.detail in QuotaPeriod.values else QuotaPeriod.HOUR
+    return max(1, math.ceil((window_end(period, now) - now).total_seconds()))
 
 
 def of_trouble(error: Exception) -> Problem | None:

@@ -229,6 +229,10 @@ def test_limits_answer_as_such(world: World, issue_key: IssueKey, acme: Program,
     answer = acme.post(URL, {**MAIL, "to": ["a@far.test", "b@far.test", "c@far.test"]})
     _problem(answer, 429, "quota")
     assert 1 <= int(answer["Retry-After"]) <= 3600
+    type(acme_tenant).objects.filter(pk=acme_tenant.pk).update(monthly_limit=2)
+    answer = issue_key().post(URL, {**MAIL, "to": ["a@far.test", "b@far.test", "c@far.test"]})
+    over_at = datetime.now(tz=UTC) + timedelta(seconds=int(answer["Retry-After"]))
+    assert (over_at + timedelta(minutes=5)).day == 1, "the month is used up, not the hour alone"
 
     type(acme_tenant).objects.filter(pk=acme_tenant.pk).update(state="suspended")
     _problem(issue_key().post(URL, MAIL), 403, "tenant_suspended")

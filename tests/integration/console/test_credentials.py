@@ -134,6 +134,19 @@ def test_an_api_key_is_shown_whole(cast: Cast, alice: Client) -> None:
     assert credential.scopes == ["send"]
 
 
+def test_a_developer_cannot_give_a_key_the_members(cast: Cast, alice: Client, signed_in: SignedIn) -> None:
+    bob = signed_in(cast.bob)
+
+    assert 'value="members"' not in bob.get(f"{LIST}issue/?kind=api").content.decode()
+    _issue(bob, cast, "api", scopes=["send", "members"])
+    assert not Credential.objects.of(cast.acme).exists()
+    _issue(alice, cast, "api", scopes=["members"])
+    credential = Credential.objects.of(cast.acme).get()
+    assert credential.scopes == ["members"]
+    refused = bob.post(f"{LIST}{credential.id}/rotate/", {"overlap": "24"})
+    assert "Only an admin or an owner" in refused.content.decode()
+
+
 @pytest.fixture
 def login(cast: Cast) -> Credential:
     return credentials.issue_credential(cast.acme, kind="smtp", name="shop", actor=Actor.system("test")).credential
