@@ -39,6 +39,11 @@ def set_route(
         raise ValueError("a route needs at least one connection")
     values = {"host": host, "port": port, "tls": TlsMode(tls), "connections": connections, "username": username}
     with transaction.atomic():
+        # Two that set the same route at the same moment wait for each other: before it is there, no row could be locked.
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"route {tenant and tenant.pk} {name}"]
+            )
         route = Route.objects.select_for_update().filter(domain=name, tenant=tenant).first()
         if route is None:
             route = Route(domain=name, tenant=tenant)

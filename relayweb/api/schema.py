@@ -33,6 +33,7 @@ _MEANINGS = {
     404: "There is no such thing here.",
     405: "This method is not known there.",
     409: "The idempotency key was used for another request.",
+    411: "The body came in chunks; it needs a Content-Length.",
     413: "Too large.",
     415: "This content type is not read here.",
     422: "Understood, and refused: see `type`.",

@@ -111,6 +111,9 @@ class ApiView(APIView):
         if encoding not in ("", "identity"):
             # A few octets could become gigabytes.
             raise Problem(415, "media_type_unsupported", "Bodies are read as they are: send no Content-Encoding.")
+        if "Transfer-Encoding" in request.headers:
+            # The gateway would hand such a body on as none at all, and an empty one means something here.
+            raise Problem(411, "length_required", "Send the body with its Content-Length, not in chunks.")
         length = request.META.get("CONTENT_LENGTH") or "0"
         if not length.isdigit() or int(length) > self.most_octets:
             raise Problem(413, "too_large", f"At most {self.most_octets} octets are read.")

@@ -41,7 +41,7 @@ _CODES = {
     "from_not_single": "FromAddressMissing",
 }
 # Beside these every refusal is a 200: Postal's clients look into the body.
-_STATUS_CODES = frozenset({405, 413, 415, 429, 500, 503})
+_STATUS_CODES = frozenset({405, 411, 413, 415, 429, 500, 503})
 _PARAMETER_WORDS = frozenset({"malformed_request", "invalid_request", "idempotency_key_malformed"})
 
 _Texts = list[str] | str | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -293,6 +294,14 @@ def test_figures_by_time_are_those_of_the_statistics_page(acme: Program, globex:
     assert (tagged["group"], tagged["accepted"]) == ("invoice", 3)
     for refused in ("since=2020-01-01T00:00:00Z", "group_by=state"):
         _refused(acme.get(f"{V1}/statistics?{refused}"), 400, "invalid_request", refused.partition("=")[0])
+
+
+def test_a_route_set_many_times_at_once_is_one_route(acme: Program) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: acme.call("PUT", f"{V1}/routes/far.test", {"host": "8.8.8.8"}), range(6)))
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert Route.objects.count() == 1
 
 
 def test_what_was_refused_is_listed(acme: Program) -> None:

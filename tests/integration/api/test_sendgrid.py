@@ -291,7 +291,7 @@ REFUSED: list[tuple[dict[str, Any], str | None]] = [
     ({"asm": {"group_id": 1}}, "asm"),
     ({"mail_settings": {"footer": {"enable": True, "text": "x"}}}, "mail_settings.footer.enable"),
     ({"tracking_settings": {"ganalytics": {"enable": True}}}, "tracking_settings.ganalytics.enable"),
-    ({"unknown": 1}, "body"),
+    ({"unknown": 1}, "unknown"),
 ]  # fmt: skip
 
 

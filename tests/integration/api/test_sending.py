@@ -200,6 +200,8 @@ def test_what_is_no_json_is_malformed(acme: Program, body: bytes) -> None:
 
 def test_other_content_types_are_not_read(acme: Program) -> None:
     _problem(acme.post(URL, b"to=a", kind="application/x-www-form-urlencoded"), 415, "media_type_unsupported")
+    chunked = acme.post(URL, MAIL, **{"Transfer-Encoding": "chunked"})
+    assert "Content-Length" in _problem(chunked, 411, "length_required")["detail"]
     packed = acme.post(URL, gzip.compress(json.dumps(MAIL).encode()), **{"Content-Encoding": "gzip"})
     assert "Content-Encoding" in _problem(packed, 415, "media_type_unsupported")["detail"]
 
