@@ -263,7 +263,7 @@ REFUSED: list[tuple[dict[str, Any], str | None]] = [
     ({"personalizations": [{"to": TO}, {"to": [{"email": "x"}]}]}, "personalizations.1.to.0.email"),
     ({"personalizations": [{"to": TO, "dynamic_template_data": {"a": 1}}]}, "personalizations.0.dynamic_template_data"),
     ({"personalizations": [{"to": TO, "substitutions": {"a": "x" * 10_000}}]}, "personalizations.0.substitutions"),
-    ({"personalizations": [{"to": TO, "unknown": 1}]}, "personalizations.0"),
+    ({"personalizations": [{"to": TO, "unknown": 1}]}, "personalizations.0.unknown"),
     ({"from": {"name": "x"}}, "from"),
     ({"from": {"email": "shop"}}, "from.email"),
     ({"subject": ""}, "subject"),
