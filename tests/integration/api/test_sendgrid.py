@@ -264,7 +264,7 @@ REFUSED: list[tuple[dict[str, Any], str | None]] = [
     ({"personalizations": [{"to": TO, "dynamic_template_data": {"a": 1}}]}, "personalizations.0.dynamic_template_data"),
     ({"personalizations": [{"to": TO, "substitutions": {"a": "x" * 10_000}}]}, "personalizations.0.substitutions"),
     ({"personalizations": [{"to": TO, "unknown": 1}]}, "personalizations.0.unknown"),
-    ({"from": {"name": "x"}}, "from"),
+    ({"from": {"name": "x"}}, "from.email"),
     ({"from": {"email": "shop"}}, "from.email"),
     ({"subject": ""}, "subject"),
     ({"subject": "a\nBcc: victim@far.test"}, "subject"),
