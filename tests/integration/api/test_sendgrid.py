@@ -275,7 +275,7 @@ REFUSED: list[tuple[dict[str, Any], str | None]] = [
     ({"reply_to": TO[0], "reply_to_list": TO}, "reply_to_list"),
     ({"attachments": [{**FILE, "content": "!"}]}, "attachments.0.content"),
     ({"attachments": [{**FILE, "content": ""}]}, "attachments.0.content"),
-    ({"attachments": [{"content": "YQ=="}]}, "attachments.0"),
+    ({"attachments": [{"content": "YQ=="}]}, "attachments.0.filename"),
     ({"attachments": [{**FILE, "disposition": "x"}]}, "attachments.0.disposition"),
     ({"headers": {"Subject": "x"}}, "headers.Subject"),
     ({"headers": {"X-A": 1}}, "headers"),
