@@ -44,9 +44,15 @@ class Standing:
         return self.score is not None and self.score.score < LOW
 
     @property
+    def is_warming(self) -> bool:
+        return self.warm_up is not None and self.warm_up.limit is not None
+
+    @property
     def key(self) -> str:
         return f"{self.source.pk}.{self.group.pk}"
 
+
+_Known = tuple[dict[tuple[UUID, int], ReputationScore], dict[tuple[UUID, int], WarmUpLine]]
 
 # Pairs come from paths that were used and from warm-ups that were asked for; the keyset is the pair itself.
 _PAIRS = """
@@ -101,14 +107,18 @@ def one(source: SourceAddress, group: ProviderGroup, *, now: datetime | None = N
 
 def of_source(source: SourceAddress, *, most: int = 20) -> list[Standing]:
     """Groups with a name first, the lowest score first among them."""
-    groups = Path.objects.filter(source=source, group__kind__in=WARMED_KINDS).order_by("group__kind", "group_id")
-    warmed = source.warm_ups.order_by("group_id").values_list("group_id", flat=True)[:most]
-    wanted = dict.fromkeys([*groups.values_list("group_id", flat=True)[:most], *warmed])
-    found = _standings([(source.pk, group) for group in wanted], now=timezone.now())
+    now = timezone.now()
+    paths = Path.objects.filter(source=source, group__kind__in=WARMED_KINDS).select_related("group")
+    warm_ups = plans.list_warm_ups(source=source, now=now)
+    groups = {path.group.pk: path.group for path in paths.order_by("group__kind", "group_id")[:most]}
+    groups |= {line.warm_up.group.pk: line.warm_up.group for line in warm_ups[:most]}
+    latest = _latest_scores([(source.pk, key) for key in groups], now=now)
+    known: _Known = (
+        {(row.source_id, row.group_id): row for row in latest},
+        {(source.pk, line.warm_up.group_id): line for line in warm_ups},
+    )
+    found = [_standing(source, group, known) for group in groups.values()]
     return sorted(found, key=lambda one: (one.group.kind != "provider", one.score.score if one.score else 101))[:most]
-
-
-_Known = tuple[dict[tuple[UUID, int], ReputationScore], dict[tuple[UUID, int], WarmUpLine]]
 
 
 def _standings(pairs: Sequence[tuple[UUID, int]], *, now: datetime) -> list[Standing]:

@@ -72,12 +72,9 @@ def lines_of(pairs: Sequence[tuple[UUID, int]], *, now: datetime) -> list[WarmUp
     return _lines([one for one in found if (one.source_id, one.group_id) in set(pairs)], now)
 
 
-def is_running(source: SourceAddress) -> bool:
-    """Whether it is being warmed up anywhere, or planned to be."""
-    return (
-        WarmUpPlan.objects.filter(source=source, is_running=True).exists()
-        or WarmUp.objects.filter(source=source, state=WarmUpState.RUNNING).exists()
-    )
+def is_planned(source: SourceAddress) -> bool:
+    """Whether it is warmed up towards every group it meets."""
+    return WarmUpPlan.objects.filter(source=source, is_running=True).exists()
 
 
 def list_plans() -> list[WarmUpPlan]:

@@ -122,6 +122,7 @@ def page(request: HttpRequest, source_id: UUID) -> HttpResponse:
     source = _found(source_id)
     (line,) = operations.source_lines([source])
     check = checks.latest(source)
+    standings = standing.of_source(source)
     context = {
         "section": SECTION,
         "source": source,
@@ -131,10 +132,10 @@ def page(request: HttpRequest, source_id: UUID) -> HttpResponse:
         "mark": SOURCE_STATES[source.state],
         "pool_waiting": operations.waiting_by_pool([source.pool_id]).get(source.pool_id, operations.Waiting()),
         "paths": [(group_title(path.group), path) for path in operations.paths_of(source)],
-        "standings": [(group_title(one.group), one) for one in standing.of_source(source)],
+        "standings": [(group_title(one.group), one) for one in standings],
         "check": check,
         "check_mark": CHECK_STATES[check.state] if check else None,
-        "is_warming": plans.is_running(source),
+        "is_warming": any(one.is_warming for one in standings) or plans.is_planned(source),
         "changes": [Change(entry) for entry in operations.changes_of(source.pk, noun="source")],
     }
     return render(request, "console/admin/sources/page.html", context)

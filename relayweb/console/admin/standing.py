@@ -20,7 +20,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.refusals import NotFound, Refused
 from delivery import operations, sources, standing
-from delivery.models import GroupKind, ProviderGroup, SourceAddress, WarmUpPlan
+from delivery.models import GroupKind, ProviderGroup, SourceAddress
 from delivery.reputation import scores, scoring
 from delivery.standing import Day, Standing, Wanted
 from delivery.warmup import plans
@@ -87,7 +87,7 @@ def page(request: HttpRequest) -> HttpResponse:
         "query": urlencode(asked),
         "after": after,
         "low": low,
-        "warming": sum(one.warm_up is not None and one.warm_up.limit is not None for one in found),
+        "warming": sum(one.is_warming for one in found),
     }
     return render(request, "console/admin/standing/list.html", context)
 
@@ -99,7 +99,7 @@ def path_page(request: HttpRequest, source_id: UUID, group_id: int) -> HttpRespo
     found = standing.one(source, group)
     days = standing.days_of(source, group, zone=ZoneInfo(moments.zone_name()))
     daily = _number(request.GET.get("daily", ""), default=FORECAST_FOR)
-    is_planned = found.warm_up is None and WarmUpPlan.objects.filter(source=source, is_running=True).exists()
+    is_planned = found.warm_up is None and plans.is_planned(source)
     context = {
         "section": SECTION,
         "source": source,
