@@ -37,6 +37,7 @@ from relayweb.console import (
     webhooks,
 )
 from relayweb.console.admin import (
+    alerts,
     approvals,
     health,
     nodes,
@@ -145,6 +146,13 @@ tenant_pages: list[URLPattern | URLResolver] = [
 operator_pages: list[URLPattern | URLResolver] = [
     path("", health.health_page, name="operator-health"),
     path("live/", health.live, name="operator-health-live"),
+    path("alerts/", alerts.page, name="operator-alerts"),
+    path("alerts/test/", alerts.send_test, name="operator-alert-test"),
+    path("alerts/<uuid:alert_id>/", alerts.alert_page, name="operator-alert"),
+    path("alerts/<uuid:alert_id>/acknowledge/", alerts.acknowledge, name="operator-alert-acknowledge"),
+    path("alerts/<uuid:alert_id>/take-back/", alerts.take_back, name="operator-alert-take-back"),
+    path("alerts/<uuid:alert_id>/mute/", alerts.mute, name="operator-alert-mute"),
+    path("alerts/<uuid:alert_id>/unmute/", alerts.unmute, name="operator-alert-unmute"),
     path("sources/", sources.source_list, name="operator-sources"),
     path("sources/add/", sources.add, name="operator-source-add"),
     path("sources/<uuid:source_id>/", sources.page, name="operator-source"),
