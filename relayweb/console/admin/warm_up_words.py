@@ -69,9 +69,9 @@ def _term(row: ReputationScore, term: scoring.Term) -> TermLine:
         case "spike":
             measured = gettext("{n} × a usual day").format(n=term.value) if term.value else "–"
         case "age":
-            measured = gettext("{share} of the stages passed").format(share=moments.percent(term.value))
+            measured = gettext("{share} of the stages passed").format(share=f"{moments.percent(term.value)} %")
         case name:
-            measured = moments.percent(term.value)
+            measured = f"{moments.percent(term.value)} %"
             windows = [_cases(row.figures.get(str(hours), {}), name) for hours in scoring.windows()]
     return TermLine(TERMS.get(term.name, term.name), measured, windows, f"{term.factor:.3f}", term.costs)
 
