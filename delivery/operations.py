@@ -172,6 +172,12 @@ def is_last_usable(source: SourceAddress) -> bool:
     return not others.exists()
 
 
+def others_in_use(source: SourceAddress) -> int:
+    """Addresses of its pool that take over what this one may not send."""
+    others = SourceAddress.objects.filter(pool_id=source.pool_id, state=SourceState.ACTIVE, node__is_draining=False)
+    return others.exclude(pk=source.pk).count()
+
+
 def paths_of(source: SourceAddress, *, most: int = 100) -> list[Path]:
     """Towards which groups it has sent: the troubled first."""
     found = Path.objects.filter(source=source).select_related("group")

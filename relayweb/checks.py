@@ -43,3 +43,27 @@ def blocklists_are_known(app_configs: Any, **options: Any) -> list[Error]:
         return []
     known = ", ".join(blocklists())
     return [Error(f"RELAY_BLOCKLISTS names {', '.join(unknown)}; there are {known}.", id="relayweb.E005")]
+
+
+@register()
+def alerts_can_be_told(app_configs: Any, **options: Any) -> list[Error]:
+    from delivery.alerts import rules
+    from delivery.core import webhooks
+    from relayweb import alerting
+
+    found = []
+    try:
+        rules.rules()
+    except ValueError as error:
+        found.append(Error(f"RELAY_ALERT_THRESHOLDS cannot be read: {error}.", id="relayweb.E006"))
+    try:
+        alerting.smtp_server()
+    except ValueError as error:
+        found.append(Error(f"{error}.", id="relayweb.E007"))
+    try:
+        if settings.ALERT_WEBHOOK_URL:
+            webhooks.read_url(settings.ALERT_WEBHOOK_URL, any_port=bool(settings.WEBHOOK_DESTINATIONS))
+            webhooks.key_of(settings.ALERT_WEBHOOK_SECRET)
+    except ValueError as error:
+        found.append(Error(f"RELAY_ALERT_WEBHOOK_URL or its secret cannot be used: {error}.", id="relayweb.E008"))
+    return found

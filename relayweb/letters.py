@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
+from django.core.mail.backends.base import BaseEmailBackend
 from django.db import connection
 from django.template.loader import render_to_string
 from django.utils import timezone
@@ -164,10 +165,11 @@ def wait_until_sent(timeout_seconds: float = 10) -> None:
     wait(list(_under_way), timeout=timeout_seconds)
 
 
-def deliver(email: str, word: Callable[[], Letter], *, language: str) -> None:
-    """At once, for tasks: raises what the backend raises."""
+def deliver(email: str, word: Callable[[], Letter], *, language: str, over: BaseEmailBackend | None = None) -> None:
+    """At once, for tasks: raises what the backend raises. ``over``: a backend instead of the usual one."""
     with override(language or settings.LANGUAGE_CODE):
         message = _message(email, word())
+    message.connection = over
     message.send()
 
 

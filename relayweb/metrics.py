@@ -16,6 +16,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from delivery import history, partitions
+from delivery.alerts import episodes
 from delivery.history import PathFigures
 from delivery.reputation import scores
 from delivery.source_checks import checks
@@ -94,6 +95,14 @@ def _of_reputation() -> Iterator[Metric]:
     yield score
 
 
+def _of_alerts() -> Iterator[Metric]:
+    alerts = GaugeMetricFamily("relayweb_alerts_open", "Alerts that are open", labels=["kind", "severity", "state"])
+    for one in episodes.open_by_kind():
+        for state in ("firing", "acknowledged", "muted"):
+            alerts.add_metric([one.kind, one.severity, state], getattr(one, state))
+    yield alerts
+
+
 class _FromTheDatabase:
     """Gauges whose truth stands in PostgreSQL. Labels are provider groups and nodes: bounded, and no tenant's business."""
 
@@ -110,6 +119,7 @@ class _FromTheDatabase:
         yield from _of_warm_ups()
         yield from _of_source_checks()
         yield from _of_reputation()
+        yield from _of_alerts()
         yield GaugeMetricFamily(
             "relayweb_queue_oldest_age_seconds", "Age of the oldest open recipient", value=figures.oldest_age_s
         )

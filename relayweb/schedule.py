@@ -39,6 +39,8 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "old content is dropped": {"task": "delivery.drop_old_content", "schedule": HOUR, "options": {"expires": 3600}},
     "closed tenants are erased": {"task": "delivery.erase_tenants", "schedule": HOUR, "options": {"expires": 3600}},
     "notices are mailed": {"task": "relayweb.mail_notices", "schedule": MINUTE, "options": {"expires": 60}},
+    "alerts are watched": {"task": "relayweb.watch_alerts", "schedule": 30.0, "options": {"expires": 30}},
+    "old alerts are forgotten": {"task": "relayweb.forget_alerts", "schedule": HOUR, "options": {"expires": 3600}},
     "people are tidied up after": {"task": "relayweb.forget_people", "schedule": HOUR, "options": {"expires": 3600}},
     "partitions are made ahead": {"task": "delivery.make_partitions", "schedule": HOUR},
 }

@@ -91,6 +91,12 @@ ONBOARDING_DOMAIN = env.text(
 # The operator's second signature, for feedback loops; empty: off.
 FEEDBACK_DOMAIN = env.text("FEEDBACK_DOMAIN", "").lower()
 MAIL_FROM = env.text("MAIL_FROM", f"relayweb <no-reply@{'system.relay.test' if DEVELOPMENT else HOSTNAME}>")
+# Alerts (delivery.alerts): whom to tell; empty: every operator. Their own server works while mail of ours does not leave.
+ALERT_MAIL_TO = env.words("ALERT_MAIL_TO")
+ALERT_SMTP_URL = env.secret("ALERT_SMTP_URL", "")
+ALERT_WEBHOOK_URL = env.text("ALERT_WEBHOOK_URL", "")
+ALERT_WEBHOOK_SECRET = env.secret("ALERT_WEBHOOK_SECRET", "")
+ALERT_THRESHOLDS = env.words("ALERT_THRESHOLDS")
 EMAIL_BACKEND = "relayweb.mail_backend.EmailBackend"
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = MAIL_FROM
 SIGNUP = env.choice("SIGNUP", ("open", "approval", "invitation"), "open" if DEVELOPMENT else "invitation")

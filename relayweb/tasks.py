@@ -38,6 +38,25 @@ def _write_to(person: User, notice: Notice) -> bool:
     return True
 
 
+@shared_task(name="relayweb.watch_alerts", ignore_result=True)
+def watch_alerts() -> None:
+    """What operators must know of: opened, closed and told."""
+    from relayweb import alerting
+
+    done = alerting.look_and_tell()
+    if any(done.values()):
+        log.info("alerts", **done)
+
+
+@shared_task(name="relayweb.forget_alerts", ignore_result=True)
+def forget_alerts() -> None:
+    """Alerts that were over long ago."""
+    from delivery.alerts import episodes
+
+    if forgotten := episodes.forget_old():
+        log.info("alerts_forgotten", count=forgotten)
+
+
 @shared_task(name="relayweb.forget_people", ignore_result=True)
 def forget_people() -> None:
     """Sign-ups, sessions and notices that are over."""

@@ -36,7 +36,18 @@ from relayweb.console import (
     webhook_calls,
     webhooks,
 )
-from relayweb.console.admin import approvals, health, nodes, pools, rules, sources, throttles
+from relayweb.console.admin import (
+    alerts,
+    approvals,
+    health,
+    nodes,
+    pools,
+    rules,
+    source_checks,
+    sources,
+    standing,
+    throttles,
+)
 from relayweb.console.admin import tenants as operator_tenants
 
 tenant_pages: list[URLPattern | URLResolver] = [
@@ -135,6 +146,13 @@ tenant_pages: list[URLPattern | URLResolver] = [
 operator_pages: list[URLPattern | URLResolver] = [
     path("", health.health_page, name="operator-health"),
     path("live/", health.live, name="operator-health-live"),
+    path("alerts/", alerts.page, name="operator-alerts"),
+    path("alerts/test/", alerts.send_test, name="operator-alert-test"),
+    path("alerts/<uuid:alert_id>/", alerts.alert_page, name="operator-alert"),
+    path("alerts/<uuid:alert_id>/acknowledge/", alerts.acknowledge, name="operator-alert-acknowledge"),
+    path("alerts/<uuid:alert_id>/take-back/", alerts.take_back, name="operator-alert-take-back"),
+    path("alerts/<uuid:alert_id>/mute/", alerts.mute, name="operator-alert-mute"),
+    path("alerts/<uuid:alert_id>/unmute/", alerts.unmute, name="operator-alert-unmute"),
     path("sources/", sources.source_list, name="operator-sources"),
     path("sources/add/", sources.add, name="operator-source-add"),
     path("sources/<uuid:source_id>/", sources.page, name="operator-source"),
@@ -155,6 +173,15 @@ operator_pages: list[URLPattern | URLResolver] = [
     path("throttles/<uuid:source_id>/<int:group_id>/", throttles.path_page, name="operator-throttle"),
     path("throttles/<uuid:source_id>/<int:group_id>/suspend/", throttles.suspend, name="operator-throttle-suspend"),
     path("throttles/<uuid:source_id>/<int:group_id>/release/", throttles.release, name="operator-throttle-release"),
+    path("sources/<uuid:source_id>/checks/", source_checks.page, name="operator-source-checks"),
+    path("sources/<uuid:source_id>/check/", source_checks.check_now, name="operator-source-check"),
+    path("sources/<uuid:source_id>/warm-up/start/", standing.start_all, name="operator-warmup-start-all"),
+    path("sources/<uuid:source_id>/warm-up/stop/", standing.stop_all, name="operator-warmup-stop-all"),
+    path("standing/", standing.page, name="operator-standing"),
+    path("standing/<uuid:source_id>/<int:group_id>/", standing.path_page, name="operator-standing-path"),
+    path("standing/<uuid:source_id>/<int:group_id>/start/", standing.start, name="operator-warmup-start"),
+    path("standing/<uuid:source_id>/<int:group_id>/stop/", standing.stop, name="operator-warmup-stop"),
+    path("standing/<uuid:source_id>/<int:group_id>/stage/", standing.stage, name="operator-warmup-stage"),
     path("queue/", nodes.queue, name="operator-queue"),
     path("queue/<uuid:recipient_id>/release/", nodes.release, name="operator-queue-release"),
     path("nodes/", nodes.node_list, name="operator-nodes"),

@@ -5,6 +5,7 @@ foreign keys in the database; everything that is open stands in the narrow queue
 """
 
 from delivery.models.aggregate import AggregateKind, DmarcRow, DomainReport, TlsFailure
+from delivery.models.alert import Alert, AlertTelling
 from delivery.models.attempt import Attempt
 from delivery.models.domain import DkimKey, DkimKeyState, DomainState, SendingDomain
 from delivery.models.event import DeliveryEvent
@@ -48,6 +49,8 @@ from delivery.models.webhook import (
 
 __all__ = [
     "AggregateKind",
+    "Alert",
+    "AlertTelling",
     "Attempt",
     "Complaint",
     "Content",

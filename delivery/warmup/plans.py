@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from django.db import connection, transaction
 from django.utils import timezone
@@ -63,6 +64,19 @@ def list_warm_ups(
     return _lines(list(found), now or timezone.now())
 
 
+def lines_of(pairs: Sequence[tuple[UUID, int]], *, now: datetime) -> list[WarmUpLine]:
+    """Those of these (source, provider group), where there are any."""
+    found = WarmUp.objects.select_related("source", "source__pool", "group").filter(
+        source__in={source for source, _group in pairs}, group__in={group for _source, group in pairs}
+    )
+    return _lines([one for one in found if (one.source_id, one.group_id) in set(pairs)], now)
+
+
+def is_planned(source: SourceAddress) -> bool:
+    """Whether it is warmed up towards every group it meets."""
+    return WarmUpPlan.objects.filter(source=source, is_running=True).exists()
+
+
 def list_plans() -> list[WarmUpPlan]:
     return list(WarmUpPlan.objects.select_related("source").order_by("source__address"))
 
@@ -91,6 +105,15 @@ def forecast(
         schedule = _schedule_for(plan.schedule, group.key)
         return None, judging.forecast(schedule, 0, daily=daily, stage_since=now, now=now, figures=Figures())
     (line,) = _lines([warm_up], now)
+    return line, forecast_of(line, daily=daily, now=now)
+
+
+def forecast_of(line: WarmUpLine, *, daily: int, now: datetime | None = None) -> Forecast:
+    """The same for a warm-up that was read already; one that does not run caps nothing."""
+    now = now or timezone.now()
+    warm_up = line.warm_up
+    if warm_up.state != WarmUpState.RUNNING:
+        return Forecast(daily, 0, now, waits_for_use=False)
     if warm_up.target is not None and line.schedule.stage_for(warm_up.target) is not None:
         # Behind the target nothing is capped.
         daily_or_target = min(daily, line.schedule.daily(line.schedule.stage_for(warm_up.target) or 0))
@@ -104,7 +127,7 @@ def forecast(
         now=now,
         figures=line.figures,
     )
-    return line, Forecast(daily, when.days, when.ready_at, when.waits_for_use)
+    return Forecast(daily, when.days, when.ready_at, when.waits_for_use)
 
 
 def _lines(found: Sequence[WarmUp], now: datetime) -> list[WarmUpLine]:

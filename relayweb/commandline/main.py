@@ -36,6 +36,7 @@ NOUNS = {
     "report": "Mail that came back, understood",
     "reply": "What a reply of a receiving server means to us",
     "sandbox": "The small Internet on this machine",
+    "alert": "What is wrong and whom it was told",
     "database": "Schema and durability",
     "key": "The keys that seal secrets",
     "ps": "Processes that are alive",

@@ -16,6 +16,11 @@ from relayweb.console.words import ROLES, Text
 
 # {name} is what it was done to.
 DEEDS: dict[str, Text] = {
+    "alert.acknowledge": _("Took the alert {name}"),
+    "alert.take_back": _("Gave the alert {name} back"),
+    "alert.mute": _("Muted the alert {name}"),
+    "alert.unmute": _("Unmuted the alert {name}"),
+    "alert.test": _("Sent a test alert: {name}"),
     "credential.issue": _("Issued the credential {name}"),
     "credential.approve": _("Approved the credential {name}"),
     "credential.revoke": _("Revoked the credential {name}"),

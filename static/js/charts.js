@@ -1,4 +1,4 @@
-// Draws what stands in a page's data as charts: stacked columns of outcomes, and lines of durations on a logarithmic scale.
+// Draws what stands in a page's data as charts: stacked columns of outcomes, lines of durations on a logarithmic scale, and of scores from 0 to 100.
 // Colours come from the style sheet, so that themes and contrast are its business. The table beside a chart says the same.
 (() => {
   const DASHES = [[], [6, 4]];
@@ -37,13 +37,14 @@
     const valueLine = figure.querySelector("[data-value]");
     const legend = figure.querySelector("[data-legend]");
     const isStacked = data.kind === "stacked";
+    const isScore = data.kind === "scores";
     const starts = data.edges.slice(0, -1);
     const hidden = figure.hiddenSeries || (figure.hiddenSeries = new Set());
     const shown = data.series.filter((one) => !hidden.has(one.key));
     const numbers = new Intl.NumberFormat(data.language);
     const short = new Intl.NumberFormat(data.language, { notation: "compact" });
     const written = (value) => (value === null || value === undefined ? data.noData
-      : isStacked ? numbers.format(value) : duration(value, data.units));
+      : isStacked || isScore ? numbers.format(value) : duration(value, data.units));
     const dates = data.by === "day"
       ? { month: "short", day: "numeric" }
       : { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" };
@@ -88,6 +89,7 @@
         x: { range: [data.edges[0], data.edges[data.edges.length - 1]] },
         y: isStacked
           ? { range: (_, __, most) => [0, Math.max(4, most * 1.05)] }
+          : isScore ? { range: [0, 100] }
           : { distr: 3, range: (_, least, most) => [Math.max(0.001, (least || 0.1) / 2), (most || 1) * 2] },
       },
       axes: [
@@ -95,7 +97,7 @@
           const hour = gap < 86400 && clock.format(at * 1000);
           return hour && !/^(00|24)[:.]00/.test(hour) ? hour : day.format(at * 1000);
         }) },
-        { ...axis, size: isStacked ? 56 : 84, values: (_, splits) => splits.map((value) => (value === null ? "" : isStacked ? (Number.isInteger(value) ? short.format(value) : "") : duration(value, data.units))) },
+        { ...axis, size: isStacked || isScore ? 56 : 84, values: (_, splits) => splits.map((value) => (value === null ? "" : isStacked || isScore ? (Number.isInteger(value) ? short.format(value) : "") : duration(value, data.units))) },
       ],
       series: [{}, ...series],
       hooks: {

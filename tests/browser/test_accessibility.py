@@ -15,9 +15,22 @@ from accounts import factors, invitations, notices, people, sealing, tenants, tr
 from accounts.audit import Actor
 from accounts.models import Membership, NoticeKind, Passkey, User
 from delivery import sources, throttles
+from delivery.alerts import episodes
+from delivery.alerts.rules import Found
 from delivery.core.unsubscribing import make_token, url_for
+from delivery.models import (
+    Alert,
+    ProviderGroup,
+    QueueEntry,
+    Recipient,
+    ReputationScore,
+    SourceAddress,
+    SourceCheck,
+    Stream,
+    Worker,
+)
 from delivery.models import Path as DeliveryPath
-from delivery.models import ProviderGroup, QueueEntry, Recipient, SourceAddress, Stream, Worker
+from delivery.warmup import plans
 from tests.browser.looks import in_each_look
 from tests.support.journeys import EXAMPLES, PASSWORD, Cast, Fate, Try, write_examples, write_message, write_rejections
 from tests.support.webhook_rows import write_call, write_dead, write_webhook
@@ -264,9 +277,24 @@ def pages_of_operations(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]
     cast.acme.save()
     throttles.suspend_path(others[0], group, length=timedelta(hours=3), reason="y" * 300, actor=operator)
 
+    stand_with_receivers(others[1], group, operator)
+    silent = {f"{'n' * 60}-{n}": {"part": "worker", "since": timezone.now().isoformat()} for n in range(3)}
+    episodes.watch({"worker_silent": Found(silent)})
+    alert = Alert.objects.order_by("id")[0]
+    episodes.acknowledge(alert, note="w" * 300, actor=operator)
+    episodes.mute(alert, until=timezone.now() + timedelta(days=1), reason="m" * 300, actor=operator)
+
     def visit(window: Any) -> Iterator[tuple[str, Any]]:
         window.sign_in("olivia@relay.example")
         for name, address in (
+            ("alerts", "/operator/alerts/"),
+            ("alerts, past", "/operator/alerts/?show=past"),
+            ("alert", f"/operator/alerts/{alert.pk}/"),
+            ("standing", "/operator/standing/"),
+            ("standing, nothing", "/operator/standing/?q=zzz"),
+            ("standing, one", f"/operator/standing/{others[1].pk}/{group.pk}/"),
+            ("warm-up, start", f"/operator/standing/{others[1].pk}/{group.pk}/start/"),
+            ("checks", f"/operator/sources/{others[1].pk}/checks/"),
             ("sources", "/operator/sources/"),
             ("sources, nothing", "/operator/sources/?q=zzz"),
             ("source", f"/operator/sources/{first.pk}/"),
@@ -290,6 +318,43 @@ def pages_of_operations(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]
             yield name, window.open(address)
 
     return visit
+
+
+def stand_with_receivers(source: SourceAddress, group: ProviderGroup, operator: Actor) -> None:
+    """A score with its history, a warm-up, and checks that found something."""
+    DeliveryPath.objects.create(source=source, group=group)
+    plans.start(source, actor=operator, group_keys=[group.key], target=50_000)
+    plans.set_stage(source, group.key, stage=4, reason="v" * 150, actor=operator)
+    counts = {"accepted": 123_456, "blocked": 789, "unknown": 1_234, "complaints": 12}
+    terms = [
+        {"name": name, "value": 0.0123, "factor": 0.8, "costs": cost}
+        for name, cost in (("blocked", 12.3), ("unknown", 4.5), ("complaints", 0.0))
+    ]
+    terms.append({"name": "age", "value": 0.25, "factor": 0.5, "costs": 30.0})
+    for days in range(10):
+        ReputationScore.objects.create(
+            source=source, group=group, scored_at=timezone.now() - timedelta(days=days, minutes=1), score=40 + 3 * days,
+            cap=40, cap_reason="reverse_dns", terms=terms,
+            figures=dict.fromkeys(("24", "168", "720"), counts),
+        )  # fmt: skip
+    results = [
+        {
+            "check": check,
+            "verdict": verdict,
+            "detail": "d" * 200,
+            "found": ["127.0.0.2"],
+            "severity": severity,
+            "look_up": look_up,
+        }
+        for check, verdict, severity, look_up in (
+            ("reverse_dns", "bad", None, ""),
+            ("ehlo", "ok", None, ""),
+            ("spf", "failed", None, ""),
+            ("blocklist:spamhaus_zen", "bad", "severe", "https://check.spamhaus.org/"),
+            ("blocklist:spamcop", "failed", None, ""),
+        )
+    ]
+    SourceCheck.objects.create(source=source, state="bad", results=results)
 
 
 @in_each_look

@@ -25,6 +25,13 @@ SOURCE_STATES: dict[str, Mark] = {
         pgettext_lazy("source address", "Retired"), _("It is kept for the history only."), "quiet", "circle-minus"
     ),
 }
+CHECK_STATES: dict[str, Mark] = {
+    "ok": Mark(pgettext_lazy("check", "Good"), "", "ok", "check"),
+    "bad": Mark(pgettext_lazy("check", "Problem"), "", "fail", "circle-x"),
+    "failed": Mark(
+        pgettext_lazy("check", "Check failed"), _("It says nothing about the address."), "quiet", "circle-dashed", True
+    ),
+}
 POOL_KINDS: dict[str, Text] = {
     PoolKind.SHARED: pgettext_lazy("pool", "Shared"),
     PoolKind.DEDICATED: pgettext_lazy("pool", "Dedicated to one tenant"),

@@ -17,13 +17,15 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.refusals import NotFound, Refused
-from delivery import operations, sources
+from delivery import operations, sources, standing
 from delivery.models import SourceAddress, SourcePool, SourceState
 from delivery.models.source import DEFAULT_POOL
 from delivery.operations import SourceFilter
+from delivery.source_checks import checks
+from delivery.warmup import plans
 from relayweb.console.access import operator_page
 from relayweb.console.admin.asking import Question, actor_of, ask
-from relayweb.console.admin.labels import SOURCE_STATES, Change, group_title, source_name
+from relayweb.console.admin.labels import CHECK_STATES, SOURCE_STATES, Change, group_title, source_name
 from relayweb.console.forms import ConsoleForm, tell, tell_refusal
 
 SECTION = "sources"
@@ -127,6 +129,8 @@ def source_list(request: HttpRequest) -> HttpResponse:
 def page(request: HttpRequest, source_id: UUID) -> HttpResponse:
     source = _found(source_id)
     (line,) = operations.source_lines([source])
+    check = checks.latest(source)
+    standings = standing.of_source(source)
     context = {
         "section": SECTION,
         "source": source,
@@ -136,6 +140,10 @@ def page(request: HttpRequest, source_id: UUID) -> HttpResponse:
         "mark": SOURCE_STATES[source.state],
         "pool_waiting": operations.waiting_by_pool([source.pool_id]).get(source.pool_id, operations.Waiting()),
         "paths": [(group_title(path.group), path) for path in operations.paths_of(source)],
+        "standings": [(group_title(one.group), one) for one in standings],
+        "check": check,
+        "check_mark": CHECK_STATES[check.state] if check else None,
+        "is_warming": any(one.is_warming for one in standings) or plans.is_planned(source),
         "changes": [Change(entry) for entry in operations.changes_of(source.pk, noun="source")],
     }
     return render(request, "console/admin/sources/page.html", context)
