@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
+import ssl
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import click
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from django.conf import settings
 from django.core import checks
 from django.db import connection
@@ -15,6 +22,7 @@ from delivery import domains
 from delivery.dns import DnsFailure, Resolver
 from delivery.models import DkimKeyState, DomainState, Node, SourceAddress, SourceCheckState, SourceState
 from delivery.source_checks import checks as source_checks
+from relayweb import own_records
 from relayweb.commandline import output
 from relayweb.commandline.verbs import Verb
 from relayweb.health import examine
@@ -22,6 +30,11 @@ from relayweb.processes import environment
 
 _LEAST_FREE_BYTES = 2 << 30
 _DNS_TIMEOUT_S = 3.0
+_CONNECT_TIMEOUT_S = 5.0
+_MOST_APART_S = 2.0
+_RENEW_WITHIN = timedelta(days=14)
+# Any receiver that always listens; only a connection is opened.
+_REACHABLE_DOMAIN = "gmail.com"
 
 Finding = tuple[str, bool, str]  # what was looked at, whether it is well, what was seen
 
@@ -38,7 +51,9 @@ _PARTS = {
 @click.command("doctor", cls=Verb)
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """Look at settings, database, broker, gates, workers, DNS, sources, own domains and disk.
+    """Look at settings, database, broker, gates, workers, certificate, clock, DNS, sources, own domains and disk.
+
+    What is not well is followed by what to do about it.
 
     Exit code 1 on trouble.
     """
@@ -60,14 +75,27 @@ def _examine() -> Iterator[Finding]:
         yield name, is_ok, "ok" if is_ok else _PARTS.get(name, "failed")
     if health.parts.get("migrations"):
         yield from _rows()
-    yield _name_server()
+    if health.parts["database"]:
+        yield _clock()
+    if settings.TLS_CERT:
+        yield _certificate()
+    name_server = _name_server()
+    yield name_server
+    if name_server[1] and not settings.DEVELOPMENT:
+        yield from _own_records()
+    if not settings.TEST_PROFILE:
+        yield _way_out()
     yield _disk()
 
 
 def _settings() -> Iterator[Finding]:
     faults = checks.run_checks(tags=[checks.Tags.security])
     serious = [fault for fault in faults if fault.level >= checks.ERROR]
-    yield "settings", not serious, "; ".join(str(fault.msg) for fault in serious) or f"profile {settings.PROFILE}"
+    yield (
+        "settings",
+        not serious,
+        "; ".join(f"{fault.msg} {fault.hint or ''}".strip() for fault in serious) or f"profile {settings.PROFILE}",
+    )
     for name, purpose in (("SECRET_KEY", "sessions and links"), ("ENCRYPTION_KEYS", "sealing DKIM keys")):
         is_given = environment.is_given(name)
         yield name.lower(), is_given, "set" if is_given else f"RELAY_{name} is not set; it is needed for {purpose}"
@@ -114,17 +142,91 @@ def _name_server() -> Finding:
         asyncio.run(_ask())
     except DnsFailure as failure:
         if failure.is_transient:
-            return "dns", False, f"the name server ({server}) does not answer: {failure.kind.value}"
+            return "dns", False, f"the name server ({server}) does not answer ({failure.kind.value}): set RELAY_DNS"
     return "dns", True, f"the name server ({server}) answers"
 
 
 async def _ask() -> None:
-    nameserver = (settings.DNS.host, settings.DNS.port) if settings.DNS else None
-    await Resolver(nameserver, _DNS_TIMEOUT_S).mx(settings.BOUNCE_DOMAIN)
+    await _resolver().mx(settings.BOUNCE_DOMAIN)
+
+
+def _own_records() -> Iterator[Finding]:
+    names = own_records.OwnNames(settings.HOSTNAME, settings.BOUNCE_DOMAIN, tuple(domains.own_domain_names()))
+    for seen in asyncio.run(own_records.look(names, _resolver())):
+        yield seen.name, seen.is_ok, seen.sentence
+
+
+def _way_out() -> Finding:
+    """Hosting providers block port 25 outwards for new customers; then every attempt ends in a time-out."""
+    try:
+        host = asyncio.run(_resolver().mx(_REACHABLE_DOMAIN))[0].host
+        with socket.create_connection((host, 25), timeout=_CONNECT_TIMEOUT_S):
+            return "port 25 outwards", True, f"{host} answers"
+    except (DnsFailure, IndexError) as failure:
+        return "port 25 outwards", False, f"not tried: {_REACHABLE_DOMAIN} cannot be looked up ({failure})"
+    except OSError as error:
+        return "port 25 outwards", False, f"{host} cannot be reached ({error}): ask the hosting provider to open it"
+
+
+def _clock() -> Finding:
+    """Against the database's: leases, quotas and schedules are compared with its clock."""
+    before = time.time()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT extract(epoch FROM clock_timestamp())")
+        theirs = float(cursor.fetchone()[0])
+    apart_s = theirs - (before + time.time()) / 2
+    is_ok = abs(apart_s) <= _MOST_APART_S
+    return "clock", is_ok, f"{apart_s:+.2f} s from the database's" + ("" if is_ok else ": run an NTP client on both")
+
+
+def _certificate() -> Finding:
+    """What is in the file, and whether the gates offer that one."""
+    try:
+        kept = x509.load_pem_x509_certificate(Path(settings.TLS_CERT).read_bytes())
+    except (OSError, ValueError) as error:
+        return "certificate", False, f"RELAY_TLS_CERT cannot be read: {error}"
+    ends = kept.not_valid_after_utc
+    left = ends - datetime.now(UTC)
+    if left < _RENEW_WITHIN:
+        return "certificate", False, f"it ends on {ends:%Y-%m-%d}: renew it, then send the gates SIGHUP"
+    if not _is_for(kept, settings.HOSTNAME):
+        return "certificate", False, f"it is not for {settings.HOSTNAME}: clients that check would refuse it"
+    offered = _offered_certificate()
+    if offered is not None and offered != kept.public_bytes(Encoding.DER):
+        return "certificate", False, "the gates offer another one than the file has: send them SIGHUP"
+    return "certificate", True, f"for {settings.HOSTNAME}, until {ends:%Y-%m-%d}"
+
+
+def _is_for(certificate: x509.Certificate, hostname: str) -> bool:
+    """RFC 6125 §6.4: the name itself, or a wildcard for its first label."""
+    try:
+        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return False
+    names = {name.lower() for name in alternatives.get_values_for_type(x509.DNSName)}
+    return hostname.lower() in names or f"*.{hostname.partition('.')[2]}".lower() in names
+
+
+def _offered_certificate() -> bytes | None:
+    """By the first listener with implicit TLS; None where none can be asked."""
+    if not settings.SUBMISSIONS_BIND:
+        return None
+    endpoint = settings.SUBMISSIONS_BIND[0]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(endpoint.host, endpoint.host)  # noqa: S104 - it is not bound here
+    try:
+        pem = ssl.get_server_certificate((host, endpoint.port), timeout=_CONNECT_TIMEOUT_S)
+    except OSError:
+        return None  # that no gate answers is said elsewhere
+    return ssl.PEM_cert_to_DER_cert(pem)
+
+
+def _resolver() -> Resolver:
+    return Resolver((settings.DNS.host, settings.DNS.port) if settings.DNS else None, _DNS_TIMEOUT_S)
 
 
 def _disk() -> Finding:
     folder = settings.VAR if settings.VAR.exists() else settings.BASE_DIR
     usage = shutil.disk_usage(folder)
     is_ok = usage.free >= _LEAST_FREE_BYTES
-    return "disk", is_ok, f"{usage.free / (1 << 30):.1f} GiB free for {folder}"
+    advice = "" if is_ok else ": make room, or the database stops"
+    return "disk", is_ok, f"{usage.free / (1 << 30):.1f} GiB free for {folder}{advice}"

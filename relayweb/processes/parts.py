@@ -113,10 +113,10 @@ def gate_parts(*, needs: tuple[str, ...]) -> list[Part]:
     return [
         Part(
             name=f"gate-{number}",
-            command=(sys.executable, "manage.py", "smtpgate", "--process", str(number)),
+            command=(sys.executable, "-m", "django", "smtpgate", "--process", str(number)),
             stage=GATE,
             needs=needs,
-            environment={"RELAY_PART": "gate"},
+            environment={"RELAY_PART": "gate", "DJANGO_SETTINGS_MODULE": "relayweb.settings"},
             is_ready=_listens_on(*[endpoint.port for endpoint in binds]),
             stop_seconds=25.0,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from accounts.models import AuditEntry, Credential, Tenant, User
 from delivery import domains
 from delivery.models import QueueEntry, Recipient
 from relayweb.commandline import doctor
+from relayweb.processes import environment
 from tests.support.journeys import Fate, Try, write_message
 
 Relay = Callable[..., Any]
@@ -536,3 +538,21 @@ def test_the_doctor_says_which_records_the_second_signature_waits_for(db: None, 
     assert not waiting[1]
     assert "CNAME rw1._domainkey.feedback.relay-of-ours.com = rw1." in waiting[2]
     assert (is_well, seen) == (True, "mail is signed with rw1._domainkey.feedback.relay-of-ours.com")
+
+
+def test_the_doctor_sees_a_certificate_that_ends_soon_or_is_for_another_name(
+    tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, _key = environment.ensure_certificate(tmp_path, hostname="mx1.example.net")
+    settings.TLS_CERT, settings.SUBMISSIONS_BIND, settings.HOSTNAME = str(certificate), [], "mx1.example.net"
+
+    well = doctor._certificate()
+    settings.HOSTNAME = "mx2.example.net"
+    other_name = doctor._certificate()
+    settings.HOSTNAME = "mx1.example.net"
+    monkeypatch.setattr(doctor, "_RENEW_WITHIN", timedelta(days=400))
+    ends_soon = doctor._certificate()
+
+    assert well[1]
+    assert "not for mx2.example.net" in other_name[2]
+    assert "renew it" in ends_soon[2]
