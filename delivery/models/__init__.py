@@ -6,6 +6,7 @@ foreign keys in the database; everything that is open stands in the narrow queue
 
 from delivery.models.aggregate import AggregateKind, DmarcRow, DomainReport, TlsFailure
 from delivery.models.attempt import Attempt
+from delivery.models.brake import Appeal, Brake, CredentialStanding, UnjudgedRecipient
 from delivery.models.domain import DkimKey, DkimKeyState, DomainState, SendingDomain
 from delivery.models.event import DeliveryEvent
 from delivery.models.idempotency import IdempotencyKey
@@ -48,9 +49,12 @@ from delivery.models.webhook import (
 
 __all__ = [
     "AggregateKind",
+    "Appeal",
     "Attempt",
+    "Brake",
     "Complaint",
     "Content",
+    "CredentialStanding",
     "DeliveryEvent",
     "DkimKey",
     "DkimKeyState",
@@ -106,6 +110,7 @@ __all__ = [
     "SuppressionScope",
     "TenantEvent",
     "TlsFailure",
+    "UnjudgedRecipient",
     "UnmatchedReply",
     "WarmUp",
     "WarmUpPlan",

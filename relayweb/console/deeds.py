@@ -16,6 +16,11 @@ from relayweb.console.words import ROLES, Text
 
 # {name} is what it was done to.
 DEEDS: dict[str, Text] = {
+    "brake.pull": _("A brake was pulled: {name}"),
+    "brake.release": _("A brake was let go: {name}"),
+    "brake.appeal": _("Asked for the release of a brake: {name}"),
+    "brake.refuse": _("Kept a brake pulled after a request: {name}"),
+    "brake.level": _("Changed how strictly brakes watch {name}"),
     "credential.issue": _("Issued the credential {name}"),
     "credential.approve": _("Approved the credential {name}"),
     "credential.revoke": _("Revoked the credential {name}"),
@@ -126,6 +131,7 @@ DEEDS: dict[str, Text] = {
 }
 
 NOUNS: dict[str, Text] = {
+    "brake": _("Brakes"),
     "credential": _("Credentials"),
     "domain": _("Sending domains"),
     "filter": _("Saved filters"),
@@ -143,6 +149,8 @@ NOUNS: dict[str, Text] = {
 
 VALUES: dict[str, Text] = {
     "from": _("from (time of day)"),
+    "brake_level": _("level of brakes"),
+    "rule": _("rule"),
     "until": _("until (time of day)"),
     "streams": _("streams"),
     "content_retention_days": _("content kept for (days)"),
