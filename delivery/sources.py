@@ -13,7 +13,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Q
+from django.db.models import Max, Q, Window
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -28,6 +28,7 @@ from delivery.queue import wake
 
 _NODE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 MOST_IN_A_RANGE = 256
+HEAVIEST = 1000
 EHLO_PLACE = "{ip}"
 _POOL_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,46}[a-z0-9])?")
 
@@ -56,7 +57,7 @@ def add_source(
     fields = {
         "ehlo_name": _checked_ehlo(ehlo_name or settings.HOSTNAME),
         "pool": found_pool,
-        "weight": weight,
+        "weight": _checked_weight(weight),
         "note": note[:500],
         "state": SourceState.ACTIVE,
         "state_reason": "",
@@ -153,20 +154,35 @@ def add_sources(
         ]
 
 
-def update_source(source: SourceAddress, *, actor: Actor, ehlo_name: str, pool: str, note: str) -> SourceAddress:
-    """Its name, its pool and the note. Moved, it serves the other pool's mail within seconds, and the old one's no more."""
+def update_source(
+    source: SourceAddress, *, actor: Actor, ehlo_name: str, pool: str, weight: int, note: str
+) -> SourceAddress:
+    """Its name, its pool, its weight and the note.
+
+    Moved, it serves the other pool's mail within seconds, and the old one's no more.
+    """
     target = find_pool(pool)
-    changes: dict[str, object] = {"ehlo_name": _checked_ehlo(ehlo_name), "pool_id": target.pk, "note": note[:500]}
+    changes: dict[str, object] = {
+        "ehlo_name": _checked_ehlo(ehlo_name),
+        "pool_id": target.pk,
+        "weight": _checked_weight(weight),
+        "note": note[:500],
+    }
     with transaction.atomic():
         current = SourceAddress.objects.select_for_update().get(pk=source.pk)
         changed = {name for name, value in changes.items() if getattr(current, name) != value}
-        before: dict[str, object] = {"ehlo_name": current.ehlo_name, "pool": source.pool.name, "note": current.note}
+        before: dict[str, object] = {
+            "ehlo_name": current.ehlo_name,
+            "pool": source.pool.name,
+            "weight": current.weight,
+            "note": current.note,
+        }
         after: dict[str, object] = {**changes, "pool": target.name}
         if not changed:
             return source
         SourceAddress.objects.filter(pk=source.pk).update(**changes)
         if changed - {"pool_id"}:
-            _record_part(actor, "source.update", source, before, after, ("ehlo_name", "note"))
+            _record_part(actor, "source.update", source, before, after, ("ehlo_name", "weight", "note"))
         if "pool_id" in changed:
             _record_part(actor, "source.move", source, before, after, ("pool",))
         _tell_engines()
@@ -499,6 +515,23 @@ def _as_address(text: str) -> str | None:
         return str(ipaddress.ip_address(text.strip()))
     except ValueError:
         return None
+
+
+def shares_of_limits() -> dict[UUID, float]:
+    """Of each address that is in use: its weight over that of the heaviest of its pool, as engines ask for it."""
+    heaviest = Window(Max("weight"), partition_by="pool")
+    in_use = SourceAddress.objects.filter(state=SourceState.ACTIVE, node__is_draining=False).annotate(heaviest=heaviest)
+    return {key: weight / most for key, weight, most in in_use.values_list("pk", "weight", "heaviest")}
+
+
+def _checked_weight(weight: int) -> int:
+    if not 1 <= weight <= HEAVIEST:
+        raise Refused(
+            _("A weight is a whole number from 1 to %(most)d.") % {"most": HEAVIEST},
+            reason="bad_weight",
+            field="weight",
+        )
+    return weight
 
 
 def _checked_ehlo(name: str) -> str:

@@ -25,6 +25,7 @@ from delivery.models import Path, ProviderGroup, SourceAddress
 from delivery.queue import wake
 from delivery.shaping import overrides
 from delivery.shaping.providers import Limits, default_limits
+from delivery.sources import shares_of_limits
 
 # What a path that was suspended by hand is suspended for; the audit log has the words.
 BY_HAND = "operator"
@@ -223,6 +224,7 @@ def matrix(sources: list[SourceAddress], groups: list[ProviderGroup]) -> list[Ro
     paths = {
         (path.source_id, path.group_id): path for path in Path.objects.filter(source__in=sources, group__in=groups)
     }
+    shares = shares_of_limits()
     in_hand: dict[int, int] = {}
     with connection.cursor() as cursor:
         cursor.execute(
@@ -236,17 +238,17 @@ def matrix(sources: list[SourceAddress], groups: list[ProviderGroup]) -> list[Ro
         path = paths.get((source.pk, group.pk))
         until = path.suspended_until if path and path.suspended_until and path.suspended_until > now else None
         number = in_hand.get(path.pk, 0) if path else 0
-        return Cell(group, _connections_of(group), path, number, until)
+        return Cell(group, _limits_of(group).shared(shares.get(source.pk, 1.0)).connections, path, number, until)
 
     return [Row(source, tuple(cell(source, group) for group in groups)) for source in sources]
 
 
-def _connections_of(group: ProviderGroup) -> int:
+def _limits_of(group: ProviderGroup) -> Limits:
     try:
-        return overrides.limits_of(group).connections
+        return overrides.limits_of(group)
     except ValueError:
         # Engines leave overrides that cannot be read aside, too.
-        return default_limits(group.key, group.kind).connections
+        return default_limits(group.key, group.kind)
 
 
 def sources_of(

@@ -17,7 +17,7 @@ from django.conf import settings
 
 log = structlog.get_logger(__name__)
 
-_LEAST_GAP_S = 0.25
+_LEAST_GAP_S = 1.0
 _AFTER_FAILURE_S = 5.0
 
 _WAKE = "delivery.wake"

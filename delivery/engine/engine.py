@@ -214,7 +214,7 @@ class Engine:
         return ownership.owner_of(path_id, self._slots | {self._me.slot}) == self._me.slot
 
     def _start_path(self, row: PathRow, source: Source, cap: Rate | None) -> None:
-        limits = self._limits_of(row, row.group_limits, cap)
+        limits = self._limits_of(row, row.group_limits, source, cap)
         governor = Governor(limits, row.learnt)
         governor.take_over(time.monotonic(), messages=row.uses, was_in_use=row.was_in_use)
         connections = ConnectionPool(
@@ -232,9 +232,9 @@ class Engine:
         self._paths[row.id] = path
         log.debug("path_taken", path=row.id, group=row.group_key, fence=row.fence)
 
-    def _limits_of(self, row: PathRow, overrides: dict[str, Any], cap: Rate | None) -> Limits:
-        """What is said of the group, and not more than the stage of a warm-up."""
-        limits = self._limits_of_group(row, overrides)
+    def _limits_of(self, row: PathRow, overrides: dict[str, Any], source: Source, cap: Rate | None) -> Limits:
+        """What is said of the group, the address's share of it, and not more than the stage of a warm-up."""
+        limits = self._limits_of_group(row, overrides).shared(source.share)
         return limits if cap is None else limits.capped(cap)
 
     def _limits_of_group(self, row: PathRow, overrides: dict[str, Any]) -> Limits:
@@ -267,10 +267,13 @@ class Engine:
         paths = dict(self._paths)
         held = await ownership.renew(connection, self._me, list(paths), lease=self._lease)
         warming = await caps.read(connection, list(held))
+        sources_now = {source.id: source for source in self._sources}
         for path_id, path in paths.items():
             renewed = held.get(path_id)
             if renewed is not None and renewed.fence == path.row.fence:
-                await self._follow_changes(connection, path, renewed, warming.get(path_id))
+                # One that may be used no more stays as it was until its path is given up.
+                source = sources_now.get(path.source.id, path.source)
+                await self._follow_changes(connection, path, renewed, source, warming.get(path_id))
             elif self._paths.get(path_id) is path:
                 self._lose(path)
         await self._release_strays(connection)
@@ -279,7 +282,7 @@ class Engine:
         await self._services.refresh_rules(connection)
 
     async def _follow_changes(
-        self, connection: Connection, path: OwnedPath, renewed: Renewed, cap: Rate | None
+        self, connection: Connection, path: OwnedPath, renewed: Renewed, source: Source, cap: Rate | None
     ) -> None:
         """An operator's changes count at once; what this path has learnt meanwhile is written down first."""
         if path.has_unsaved:
@@ -287,7 +290,7 @@ class Engine:
         elif renewed.learnt != path.governor.learnt and path.governor.differs(renewed.learnt):
             path.governor.set_learnt(renewed.learnt)
             path.wake.set()
-        limits = self._limits_of(path.row, renewed.group_limits, cap)
+        limits = self._limits_of(path.row, renewed.group_limits, source, cap)
         if limits != path.limits:
             path.governor.set_limits(limits)
             path.wake.set()

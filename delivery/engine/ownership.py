@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -45,6 +45,9 @@ class Source:
     ehlo_name: str
     pool_id: UUID
     families: str
+    # Its weight over that of the heaviest address of the pool that is in use: what it gets of a group's limits. It changes
+    # with the others, and the address stays the same.
+    share: float = field(compare=False)
 
     @property
     def speaks(self) -> tuple[int, ...]:
@@ -140,10 +143,11 @@ async def live_slots(connection: Connection, *, node: str, lease: timedelta) -> 
 
 
 async def usable_sources(connection: Connection, *, node: str) -> list[Source]:
-    sql = """SELECT source.id, host(source.address) AS address, source.ehlo_name, source.pool_id,
-                    source.families
-             FROM delivery_sourceaddress AS source JOIN delivery_node AS node ON node.name = source.node_id
-             WHERE source.node_id = %s AND source.state = 'active' AND NOT node.is_draining"""
+    sql = """SELECT source.id, host(source.address) AS address, source.ehlo_name, source.pool_id, source.families, source.share
+             FROM (SELECT one.*, one.weight::float8 / max(one.weight) OVER (PARTITION BY one.pool_id) AS share
+                   FROM delivery_sourceaddress AS one JOIN delivery_node AS node ON node.name = one.node_id
+                   WHERE one.state = 'active' AND NOT node.is_draining) AS source
+             WHERE source.node_id = %s"""
     async with connection.cursor(row_factory=class_row(Source)) as cursor:
         await cursor.execute(sql, [node])
         return await cursor.fetchall()

@@ -52,6 +52,18 @@ class Limits:
         """With an operator's overrides, as ``values`` names them. Raises ValueError with a sentence."""
         return Limits.read({**self.values(), **overrides}) if overrides else self
 
+    def shared(self, share: float) -> Limits:
+        """What an address gets of them whose weight is a ``share`` (0 to 1) of the heaviest of its pool; never nothing."""
+        if share >= 1:
+            return self
+        return replace(
+            self,
+            connections=max(1, int(self.connections * share)),
+            messages=tuple(rate.scaled(share) for rate in self.messages),
+            new_connections=tuple(rate.scaled(share) for rate in self.new_connections),
+            daily=None if self.daily is None else max(1, int(self.daily * share)),
+        )
+
     def capped(self, cap: Rate) -> Limits:
         """With one more limit, which only ever makes them less: the stage of a warm-up."""
         if cap.seconds == _DAY_S:

@@ -27,7 +27,7 @@ def command() -> None:
 @click.option("--ehlo", default="", help="The name it introduces itself with; else RELAY_HOSTNAME.")
 @click.option("--pool", default=DEFAULT_POOL, show_default=True)
 @click.option("--node", default="", help="The machine it lives on; else this one (RELAY_NODE).")
-@click.option("--weight", type=click.IntRange(1, 1000), default=1, show_default=True)
+@click.option("--weight", type=click.IntRange(1, sources.HEAVIEST), default=1, show_default=True)
 @click.option("--note", default="")
 def add(address: str, ehlo: str, pool: str, node: str, weight: int, note: str) -> None:
     """Send from an address. The system's own choice in the same pool steps back."""
@@ -88,14 +88,16 @@ def resume(source: str) -> None:
 @subject("source", "address", ADDRESS_HELP)
 @click.option("--ehlo", help="Another name to introduce itself with.")
 @click.option("--pool", help="Move it to another pool.")
+@click.option("--weight", type=click.IntRange(1, sources.HEAVIEST), help="Against that of its pool's heaviest address.")
 @click.option("--note")
-def change(source: str, ehlo: str | None, pool: str | None, note: str | None) -> None:
-    """Give an address another name or note, or move it: it sends the new pool's mail, and the old one's no more."""
+def change(source: str, ehlo: str | None, pool: str | None, weight: int | None, note: str | None) -> None:
+    """Give an address another name, weight or note, or move it: it sends the new pool's mail, and the old one's no more."""
     found = sources.find_source(source)
     changed = sources.update_source(
         found,
         ehlo_name=found.ehlo_name if ehlo is None else ehlo,
         pool=found.pool.name if pool is None else pool,
+        weight=found.weight if weight is None else weight,
         note=found.note if note is None else note,
         actor=Actor.command_line(),
     )

@@ -174,6 +174,7 @@ VALUES: dict[str, Text] = {
     "pool": _("pool"),
     "standby": _("stand-by pool"),
     "ehlo_name": _("EHLO name"),
+    "weight": _("Weight"),
     "drained": _("drained"),
     "ends_at": _("ends at"),
     "source": _("source address"),

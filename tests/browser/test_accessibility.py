@@ -18,6 +18,7 @@ from delivery import sources, throttles
 from delivery.core.unsubscribing import make_token, url_for
 from delivery.models import Path as DeliveryPath
 from delivery.models import ProviderGroup, QueueEntry, Recipient, SourceAddress, Stream, Worker
+from tests.browser.looks import in_each_look
 from tests.support.journeys import EXAMPLES, PASSWORD, Cast, Fate, Try, write_examples, write_message, write_rejections
 from tests.support.webhook_rows import write_call, write_dead, write_webhook
 
@@ -291,11 +292,7 @@ def pages_of_operations(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]
     return visit
 
 
-# Every pair of language, theme and width.
-@pytest.mark.parametrize(
-    ("language", "theme", "width"),
-    [("en", "light", 360), ("en", "dark", 1280), ("ja", "light", 1280), ("ja", "dark", 360)],
-)
+@in_each_look
 @pytest.mark.parametrize("which", ["pages", "pages_of_people", "pages_of_operations"])
 def test_every_page_is_accessible(
     which: str, language: str, theme: str, width: int, window: Any, request: pytest.FixtureRequest

@@ -10,6 +10,7 @@ import pytest
 from delivery import jobs
 from delivery.models import Recipient
 from delivery.statistics import counting
+from tests.browser.looks import in_each_look
 from tests.browser.test_accessibility import AXE, IS_WIDER_THAN_THE_WINDOW, RUN_AXE, SPACED_SLANTED_UPPER_CASED, TAGS
 from tests.support.journeys import EXAMPLES, Cast, write_examples, write_message
 
@@ -62,10 +63,7 @@ def _visit(window: Any, cast: Cast) -> Iterator[tuple[str, Any]]:
     yield "rejections, narrowed", window.open("/t/acme/rejections/?code=550")
 
 
-@pytest.mark.parametrize(
-    ("language", "theme", "width"),
-    [("ja", "light", 1280), ("en", "dark", 1280), ("ja", "dark", 360), ("en", "light", 360)],
-)
+@in_each_look
 def test_pages_are_for_everybody(language: str, theme: str, width: int, cast: Cast, window: Any) -> None:
     write_examples(cast.acme)
     counting.count_waiting()

@@ -15,6 +15,7 @@ from delivery.core.live_rules import Draft
 from delivery.domains import add_domain
 from delivery.models import DmarcRow, DomainReport, Stream, Suppression, SuppressionReason, TlsFailure, UnmatchedReply
 from delivery.suppressions import Cause, Owner, read_target
+from tests.browser.looks import in_each_look
 from tests.browser.test_accessibility import problems_of
 from tests.support.journeys import Cast, Fate, write_message
 
@@ -153,10 +154,7 @@ def _hand_in(window: Any, text: str) -> Any:
     return page
 
 
-@pytest.mark.parametrize(
-    ("language", "theme", "width"),
-    [("en", "dark", 1280), ("ja", "light", 360)],
-)
+@in_each_look
 def test_every_page_is_accessible(language: str, theme: str, width: int, pages: Any, window: Any) -> None:
     problems = []
     for name, page in pages(window(language, theme, width)):

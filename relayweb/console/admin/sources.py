@@ -62,6 +62,14 @@ class AddForm(ConsoleForm):
 class EditForm(ConsoleForm):
     ehlo = forms.CharField(label=_("EHLO name"), max_length=255)
     pool = forms.ChoiceField(label=_("Pool"))
+    weight = forms.IntegerField(
+        label=_("Weight"),
+        min_value=1,
+        max_value=sources.HEAVIEST,
+        help_text=_(
+            "With half the weight of the heaviest address of its pool, it gets half of each receiver's limits."
+        ),
+    )
     note = forms.CharField(label=pgettext_lazy("remark", "Note"), required=False, max_length=500)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -177,13 +185,24 @@ def add(request: HttpRequest) -> HttpResponse:
 def edit(request: HttpRequest, source_id: UUID) -> HttpResponse:
     source = _found(source_id)
     form = EditForm(
-        request.POST or None, initial={"ehlo": source.ehlo_name, "pool": source.pool.name, "note": source.note}
+        request.POST or None,
+        initial={
+            "ehlo": source.ehlo_name,
+            "pool": source.pool.name,
+            "weight": source.weight,
+            "note": source.note,
+        },
     )
     if request.method == "POST" and form.is_valid():
         given = form.cleaned_data
         try:
             sources.update_source(
-                source, ehlo_name=given["ehlo"], pool=given["pool"], note=given["note"], actor=actor_of(request)
+                source,
+                ehlo_name=given["ehlo"],
+                pool=given["pool"],
+                weight=given["weight"],
+                note=given["note"],
+                actor=actor_of(request),
             )
         except Refused as refusal:
             form.refuse(refusal)

@@ -110,16 +110,18 @@ def test_the_last_address_retires_and_its_queue_goes_to_another_pool(
 
 def test_an_address_moves_and_gets_another_name(olivia: Client, address: SourceAddress) -> None:
     SourcePool.objects.create(name="spare")
-    given = {"ehlo": "MX9.relay.example", "pool": "spare", "note": "rack 3"}
+    given = {"ehlo": "MX9.relay.example", "pool": "spare", "weight": "3", "note": "rack 3"}
 
     page = olivia.post(f"{SOURCES}{address.id}/edit/", given, follow=True).content.decode()
 
     address.refresh_from_db()
-    assert (address.ehlo_name, address.pool.name, address.note) == ("mx9.relay.example", "spare", "rack 3")
+    assert (address.ehlo_name, address.pool.name) == ("mx9.relay.example", "spare")
+    assert (address.weight, address.note) == (3, "rack 3")
     assert "to another pool" in page and "default → spare" in page
     olivia.post(f"{SOURCES}{address.id}/edit/", given)
     assert AuditEntry.objects.count() == 2
     assert b"id_ehlo_error" in olivia.post(f"{SOURCES}{address.id}/edit/", given | {"ehlo": "no name"}).content
+    assert b"id_weight_error" in olivia.post(f"{SOURCES}{address.id}/edit/", given | {"weight": "0"}).content
 
 
 def test_an_address_that_cannot_be_used_says_why(olivia: Client, address: SourceAddress) -> None:

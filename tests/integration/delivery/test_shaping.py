@@ -81,6 +81,38 @@ async def test_a_limit_that_is_changed_counts_without_a_restart(world: World):
             await _until_delivered(room, 6)
 
 
+async def test_an_address_gets_its_weights_share_of_the_limits_and_another_weight_counts_at_once(world: World):
+    def weigh(address: str, weight: int) -> None:
+        source = SourceAddress.objects.select_related("pool").get(address=address)
+        kept = {"ehlo_name": source.ehlo_name, "pool": source.pool.name, "note": source.note}
+        sources.update_source(source, actor=Actor.system("test"), weight=weight, **kept)
+
+    await in_thread(lambda: sources.add_source("127.0.0.2", actor=Actor.system("test"), weight=4))
+    await in_thread(lambda: sources.add_source("127.0.0.3", actor=Actor.system("test"), weight=1))
+    opened = asyncio.Event()
+    async with Room(world) as room, SmtpPeer(host=HOST, at_port=room.port, rcpt=[[Wait(opened), "250 ok"]]) as peer:
+        await _set_limits(room, connections=4, messages=[], new_connections=[])
+
+        def waiting_from(address: str) -> int:
+            return sum(
+                connection.peer_address == address and not connection.is_closed.is_set()
+                for connection in peer.connections
+            )
+
+        async with room.engine():
+            await _send(room, 12)
+            await peer.until(lambda: waiting_from("127.0.0.2") == 4 and waiting_from("127.0.0.3") == 1)
+            await in_thread(weigh, "127.0.0.3", 2)
+            opened.set()
+            await _until_delivered(room, 12)
+            opened.clear()
+
+            await _send(room, 12)
+            await peer.until(lambda: waiting_from("127.0.0.2") == 4 and waiting_from("127.0.0.3") == 2)
+            opened.set()
+            await _until_delivered(room, 24)
+
+
 async def test_throttling_slows_the_path_and_is_remembered_by_the_next_owner(world: World):
     script = {"rcpt": ["421 4.7.0 too many connections from your address, slow down", "250 ok"]}
     async with Room(world) as room, SmtpPeer(host=HOST, at_port=room.port, **script):
@@ -207,7 +239,7 @@ async def test_an_address_that_is_moved_serves_its_old_pool_no_more_and_has_its_
 
     async def move(pool: str) -> None:
         source = await in_thread(sources.find_source, world.source.pk)
-        changes = {"pool": pool, "ehlo_name": "moved.relay.test", "note": ""}
+        changes = {"pool": pool, "ehlo_name": "moved.relay.test", "weight": 1, "note": ""}
         await in_thread(lambda: sources.update_source(source, actor=Actor.system("test"), **changes))
 
     async with Room(world) as room, SmtpPeer(host=HOST, at_port=room.port) as peer, room.engine():
