@@ -15,7 +15,7 @@ from django.utils import timezone
 from accounts.models import Membership, Notice, NoticeChoice, NoticeKind, Role, Tenant, User
 
 # What is said once and needs nobody to end it.
-PASSING = frozenset({NoticeKind.LEVEL_UP, NoticeKind.APPROVED})
+PASSING = frozenset({NoticeKind.LEVEL_UP, NoticeKind.APPROVED, NoticeKind.BRAKE_RELEASED, NoticeKind.APPEAL_REFUSED})
 KEPT = timedelta(days=90)
 
 

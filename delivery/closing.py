@@ -18,7 +18,7 @@ from django.utils import timezone
 from accounts import audit, tenants
 from accounts.audit import Actor
 from accounts.models import Credential, Invitation, Membership, Notice, QuotaBucket, RateBucket, Tenant, TenantState
-from delivery.models import Job, JobPart, QueueEntry
+from delivery.models import Brake, Job, JobPart, QueueEntry
 from delivery.queue import control
 
 log = structlog.get_logger(__name__)
@@ -47,6 +47,9 @@ def erase_due(*, now: datetime | None = None) -> int:
     due = Tenant.objects.filter(state=TenantState.CLOSED, closed_at__lt=before, erased_at=None, is_system=False)
     erased = 0
     for tenant in due:
+        # Nobody can ask for its release any more, and it is older than any mail's lifetime.
+        if Brake.objects.of(tenant).filter(ended_at=None).exists():
+            control.cancel(control.Which(tenant_id=tenant.pk))
         if QueueEntry.objects.filter(tenant_id=tenant.pk).exists():
             continue  # being delivered to the end, or expired, within days
         erase(tenant)

@@ -128,6 +128,16 @@ def watch_tenants() -> None:
     track_record.watch_domains()
 
 
+@shared_task(name="delivery.look_at_brakes", ignore_result=True)
+def look_at_brakes() -> None:
+    """Brakes are pulled, and let go where slowed mail is clean again."""
+    from delivery.brakes import looking
+
+    looked = looking.look()
+    if looked.pulled or looked.ended:
+        log.info("brakes_judged", **asdict(looked))
+
+
 @shared_task(name="delivery.watch_rates", ignore_result=True)
 def watch_rates() -> None:
     """Bounces and complaints that rise; and tenants that have earned a higher limit."""

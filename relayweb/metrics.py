@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from django.db import connection
+from django.db.models import Count
 from prometheus_client import CONTENT_TYPE_LATEST as CONTENT_TYPE
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -18,6 +19,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from delivery import history, partitions
 from delivery.alerts import episodes
 from delivery.history import PathFigures
+from delivery.models import Appeal, Brake
 from delivery.reputation import scores
 from delivery.source_checks import checks
 from delivery.warmup import plans
@@ -103,6 +105,17 @@ def _of_alerts() -> Iterator[Metric]:
     yield alerts
 
 
+def _of_brakes() -> Iterator[Metric]:
+    labels = ["rule", "step"]
+    pulled = GaugeMetricFamily("relayweb_brakes_pulled", "Brakes that are pulled", labels=labels)
+    waiting = GaugeMetricFamily("relayweb_brake_appeals_waiting", "Requests for release that nobody has answered")
+    for row in Brake.objects.filter(ended_at=None).values("rule", "step").annotate(number=Count("id")).order_by():
+        pulled.add_metric([row["rule"], row["step"]], row["number"])
+    waiting.add_metric([], Appeal.objects.filter(answered_at=None).count())
+    yield pulled
+    yield waiting
+
+
 class _FromTheDatabase:
     """Gauges whose truth stands in PostgreSQL. Labels are provider groups and nodes: bounded, and no tenant's business."""
 
@@ -120,6 +133,7 @@ class _FromTheDatabase:
         yield from _of_source_checks()
         yield from _of_reputation()
         yield from _of_alerts()
+        yield from _of_brakes()
         yield GaugeMetricFamily(
             "relayweb_queue_oldest_age_seconds", "Age of the oldest open recipient", value=figures.oldest_age_s
         )

@@ -35,6 +35,7 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "disabled webhooks are noticed": {"task": "delivery.webhooks.raise_notices", "schedule": MINUTE},
     "old calls of webhooks are forgotten": {"task": "delivery.webhooks.forget", "schedule": HOUR},
     "tenants are watched": {"task": "delivery.watch_tenants", "schedule": MINUTE, "options": {"expires": 60}},
+    "brakes are judged": {"task": "delivery.look_at_brakes", "schedule": 30.0, "options": {"expires": 30}},
     "rates are watched": {"task": "delivery.watch_rates", "schedule": 15 * MINUTE, "options": {"expires": 900}},
     "old content is dropped": {"task": "delivery.drop_old_content", "schedule": HOUR, "options": {"expires": 3600}},
     "closed tenants are erased": {"task": "delivery.erase_tenants", "schedule": HOUR, "options": {"expires": 3600}},

@@ -103,6 +103,8 @@ SIGNUP = env.choice("SIGNUP", ("open", "approval", "invitation"), "open" if DEVE
 
 # New tenants that opened themselves begin with a small daily limit, which rises with clean sending (accounts.trust).
 TRUST_LADDER = env.flag("TRUST_LADDER", True)
+# How strictly tenants without a level of their own are watched (delivery.brakes).
+BRAKES = env.choice("BRAKES", ("none", "standard", "strict"), "standard")
 
 _public = urlsplit(PUBLIC_URL)
 if _public.scheme not in {"http", "https"} or not _public.hostname:

@@ -7,6 +7,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from relayweb.api import urls as api
 from relayweb.console import (
     audit,
+    brakes,
     changes,
     credentials,
     dmarc,
@@ -48,6 +49,7 @@ from relayweb.console.admin import (
     standing,
     throttles,
 )
+from relayweb.console.admin import brakes as operator_brakes
 from relayweb.console.admin import tenants as operator_tenants
 
 tenant_pages: list[URLPattern | URLResolver] = [
@@ -94,6 +96,9 @@ tenant_pages: list[URLPattern | URLResolver] = [
     path("domains/<str:name>/zone/", domains.zone_file, name="domain-zone"),
     path("domains/<str:name>/switch/", domains.switch, name="domain-switch"),
     path("domains/<str:name>/remove/", domains.remove, name="domain-remove"),
+    path("brakes/", brakes.brake_list, name="brakes"),
+    path("brakes/<uuid:brake_id>/", brakes.page, name="brake"),
+    path("brakes/<uuid:brake_id>/appeal/", brakes.appeal, name="brake-appeal"),
     path("suppressions/", suppressions.suppression_list, name="suppressions"),
     path("suppressions/add/", suppressions.add, name="suppression-add"),
     path("suppressions/export/", suppressions.export, name="suppression-export"),
@@ -193,6 +198,12 @@ operator_pages: list[URLPattern | URLResolver] = [
     path("tenants/<slug:slug>/step/", operator_tenants.step, name="operator-tenant-step"),
     path("tenants/<slug:slug>/suspend/", operator_tenants.suspend, name="operator-tenant-suspend"),
     path("tenants/<slug:slug>/resume/", operator_tenants.resume, name="operator-tenant-resume"),
+    path("tenants/<slug:slug>/brake/", operator_brakes.pull, name="operator-brake-pull"),
+    path("tenants/<slug:slug>/brake-level/", operator_brakes.level, name="operator-brake-level"),
+    path("brakes/", operator_brakes.brake_list, name="operator-brakes"),
+    path("brakes/<uuid:brake_id>/", operator_brakes.page, name="operator-brake"),
+    path("brakes/<uuid:brake_id>/release/", operator_brakes.release, name="operator-brake-release"),
+    path("brakes/<uuid:brake_id>/refuse/", operator_brakes.refuse, name="operator-brake-refuse"),
     path("approvals/", approvals.page, name="operator-approvals"),
     path("approvals/<slug:slug>/", approvals.decide, name="operator-approval"),
     path("rules/", rules.rule_list, name="operator-rules"),

@@ -42,6 +42,10 @@ class Tenant(models.Model):
     trust_level = models.PositiveSmallIntegerField(null=True, blank=True)
     trust_since = models.DateTimeField(null=True, blank=True)
 
+    brake_level = models.CharField(
+        max_length=8, blank=True, help_text="how strictly brakes watch it: none, standard, strict; empty: the default"
+    )
+
     # Limits; empty means the operator's default.
     hourly_limit = models.PositiveIntegerField(null=True, blank=True)
     daily_limit = models.PositiveIntegerField(null=True, blank=True)

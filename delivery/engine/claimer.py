@@ -17,6 +17,7 @@ from uuid import UUID
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
+from delivery.brakes.gate import Gate
 from delivery.engine import assignments
 from delivery.engine.assignments import Assignment
 from delivery.engine.committer import EngineCommitter, Release
@@ -62,6 +63,7 @@ class _Request:
 class Claimer:
     def __init__(self, pool: AsyncConnectionPool[Any], committer: EngineCommitter, contents: ContentShelf) -> None:
         self.rates: dict[UUID, float] = {}
+        self.gate = Gate()
         self._pool = pool
         self._committer = committer
         self._contents = contents
@@ -126,6 +128,8 @@ class Claimer:
             claimed = await claim.claim(connection, [request.ask for request in batch], rates=self.rates)
             answers = [_answer(request.ask, claimed.get(request.ask.path_id, [])) for request in batch]
             try:
+                admitted = await self.gate.admit(connection, claimed)
+                answers = [_answer(request.ask, admitted.get(request.ask.path_id, [])) for request in batch]
                 await self._look_closer(connection, answers)
                 await self._find_out(connection, answers)
             except Exception as error:  # noqa: BLE001 - what is ours already must be given back by whoever asked

@@ -55,6 +55,8 @@ _DRAIN_S = 25.0
 _LONGEST_PINNED_WAIT_S = 900.0
 _REPORTS_AT_ONCE = 50
 _RECONNECT_S = 0.5
+# Between two looks at watched credentials: with 200 in flight a new credential sends up to about 800 a second.
+_WATCH_S = 0.25
 # When the database comes back all leases may have run out; whoever lives renews his before anybody takes them for dead.
 _GRACE_S = 2.0
 
@@ -90,7 +92,12 @@ class Engine:
         self._services.committer.start()
         tasks = [
             asyncio.create_task(self._keep(name, body), name=f"engine-{name}")
-            for name, body in (("lanes", self._follow_lanes), ("leases", self._keep_leases), ("sweep", self._sweep))
+            for name, body in (
+                ("lanes", self._follow_lanes),
+                ("leases", self._keep_leases),
+                ("sweep", self._sweep),
+                ("brakes", self._watch_credentials),
+            )
         ]
         log.info("engine_started", worker=self._me.slot, incarnation=str(self._me.incarnation))
         await self._stopping.wait()
@@ -271,6 +278,7 @@ class Engine:
                 self._lose(path)
         await self._release_strays(connection)
         await self._services.refresh_rates(connection)
+        self._services.claimer.gate.forget()
         await self._services.refresh_rules(connection)
 
     async def _follow_changes(
@@ -384,6 +392,29 @@ class Engine:
         if row is not None and row[0]:
             self._writing = asyncio.create_task(asyncio.to_thread(_write_in_thread), name="engine-reports")
 
+    # ---------------------------------------------------------------- watched credentials
+
+    async def _watch_credentials(self, connection: Connection) -> None:
+        """What went out of credentials that nobody knows yet is judged before more of it does (delivery.brakes.watch).
+
+        At once while there is something of ours, and now and then for those whose engine is gone.
+        """
+        gate = self._services.claimer.gate
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(settings.SWEEP_SECONDS):
+                    await gate.has_taken.wait()
+            gate.has_taken.clear()
+            while await self._is_watching(connection):
+                await asyncio.to_thread(_watch_in_thread)
+                await asyncio.sleep(_WATCH_S)
+
+    async def _is_watching(self, connection: Connection) -> bool:
+        sql = """SELECT EXISTS (SELECT 1 FROM delivery_unjudged)
+                        OR EXISTS (SELECT 1 FROM delivery_queue_entry WHERE held_reason = 'first_results')"""
+        row = await (await connection.execute(sql)).fetchone()
+        return row is not None and bool(row[0])
+
     # ---------------------------------------------------------------- stopping
 
     async def _drain(self) -> None:
@@ -419,6 +450,20 @@ class Engine:
                 await ownership.sign_off(connection, self._me)
                 await connection.execute(wake.RING, [wake.LANES])
         await self._pool.close(timeout=2)
+
+
+def _watch_in_thread() -> None:
+    from delivery.brakes import watch  # imported where it is needed: it brings notices and the audit log along
+
+    try:
+        watch.judge()
+    except DatabaseError as error:
+        log.warning("watched_credentials_not_judged", error=str(error))
+    except Exception:
+        # The edge of a thread: a moment later it is tried again.
+        log.exception("watch_broke")
+    finally:
+        django_connection.close()
 
 
 def _write_in_thread() -> None:

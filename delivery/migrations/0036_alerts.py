@@ -9,7 +9,7 @@ import accounts.identifiers
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("delivery", "0032_reputation_scores"),
+        ("delivery", "0034_brakes"),
     ]
 
     operations = [

@@ -7,6 +7,7 @@ foreign keys in the database; everything that is open stands in the narrow queue
 from delivery.models.aggregate import AggregateKind, DmarcRow, DomainReport, TlsFailure
 from delivery.models.alert import Alert, AlertTelling
 from delivery.models.attempt import Attempt
+from delivery.models.brake import Appeal, Brake, CredentialStanding, UnjudgedRecipient
 from delivery.models.domain import DkimKey, DkimKeyState, DomainState, SendingDomain
 from delivery.models.event import DeliveryEvent
 from delivery.models.idempotency import IdempotencyKey
@@ -51,9 +52,12 @@ __all__ = [
     "AggregateKind",
     "Alert",
     "AlertTelling",
+    "Appeal",
     "Attempt",
+    "Brake",
     "Complaint",
     "Content",
+    "CredentialStanding",
     "DeliveryEvent",
     "DkimKey",
     "DkimKeyState",
@@ -109,6 +113,7 @@ __all__ = [
     "SuppressionScope",
     "TenantEvent",
     "TlsFailure",
+    "UnjudgedRecipient",
     "UnmatchedReply",
     "WarmUp",
     "WarmUpPlan",

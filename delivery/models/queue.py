@@ -141,6 +141,12 @@ class QueueEntry(models.Model):
             # hold, release and cancel: a message's and a tenant's entries
             models.Index(fields=["message_id"], name="queue_entry_of_message"),
             models.Index(fields=["tenant_id"], name="queue_entry_of_tenant"),
+            # brakes: what waits until earlier mail of its credential was judged, the oldest first
+            models.Index(
+                fields=["credential_id", "recipient_id"],
+                name="queue_entry_awaits_results",
+                condition=models.Q(held_reason="first_results"),
+            ),
         ]
 
 

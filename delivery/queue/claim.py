@@ -44,6 +44,7 @@ class ClaimedEntry:
     accepted_at: datetime
     attempts: int
     losses: int
+    credential_id: UUID | None = None
 
     @property
     def is_suspect(self) -> bool:
@@ -106,7 +107,7 @@ SET path_id = chosen.id, fence = chosen.fence, claimed_at = now(), attempts = en
 FROM (SELECT id, fence, recipient_id FROM picked UNION ALL SELECT id, fence, recipient_id FROM suspect) AS chosen
 WHERE entry.recipient_id = chosen.recipient_id
 RETURNING entry.path_id, entry.recipient_id, entry.message_id, entry.tenant_id, entry.lane_id, entry.domain_route_id,
-          entry.accepted_at, entry.attempts, entry.losses
+          entry.accepted_at, entry.attempts, entry.losses, entry.credential_id
 """
 
 

@@ -41,6 +41,7 @@ class Which:
     stream_id: UUID | None = None
     provider: str | None = None
     recipient_domain: str | None = None
+    credential_id: UUID | None = None
 
     @property
     def condition(self) -> tuple[str, list[Any]]:
@@ -64,6 +65,7 @@ class Which:
     def _narrower(self) -> tuple[tuple[str, Any], ...]:
         return (
             ("entry.tenant_id = %s", self.tenant_id),
+            ("entry.credential_id = %s", self.credential_id),
             ("entry.lane_id IN (SELECT id FROM delivery_lane WHERE stream_id = %s)", self.stream_id),
             (_OF_PROVIDER, self.provider),
             (
@@ -94,6 +96,8 @@ _OF_DOMAIN = """entry.tenant_id = (SELECT tenant_id FROM delivery_sendingdomain 
 _OF_PROVIDER = """entry.lane_id IN (SELECT lane.id FROM delivery_lane AS lane
                   JOIN delivery_providergroup AS grp ON grp.id = lane.group_id WHERE grp.key = %s)"""
 _NOT_IN_HAND = "entry.path_id IS NULL"
+# Also what waits for the results of its credential's first mails (delivery.brakes.gate): to people it is in the queue.
+_WAITS = "(held_reason IS NULL OR held_reason = 'first_results')"
 
 
 def waiting(which: Which) -> Waiting:
@@ -102,7 +106,7 @@ def waiting(which: Which) -> Waiting:
         condition, values = which.condition
         cursor.execute(
             f"""SELECT count(*), count(*) FILTER (WHERE entry.path_id IS NOT NULL),
-                       count(*) FILTER (WHERE held_reason IS NOT NULL),
+                       count(*) FILTER (WHERE NOT {_WAITS}),
                        count(*) FILTER (WHERE {_NOT_IN_HAND} AND held_reason IS NULL AND next_attempt_at > now())
                 FROM delivery_queue_entry AS entry WHERE {condition}""",
             values,
@@ -116,7 +120,7 @@ def hold(which: Which, *, reason: str) -> Changed:
         condition, values = which.condition
         cursor.execute(
             f"""UPDATE delivery_queue_entry AS entry SET held_reason = %s
-                WHERE {condition} AND {_NOT_IN_HAND} AND held_reason IS NULL
+                WHERE {condition} AND {_NOT_IN_HAND} AND {_WAITS}
                 RETURNING recipient_id, message_id, tenant_id, lane_id""",
             [reason, *values],
         )
@@ -195,7 +199,7 @@ def reschedule(message_id: UUID, at: datetime) -> Changed:
         cursor.execute(
             f"""WITH entry AS (
                     SELECT recipient_id, greatest(%s, now()) - next_attempt_at AS later FROM delivery_queue_entry AS entry
-                    WHERE entry.message_id = %s AND {_NOT_IN_HAND} AND held_reason IS NULL AND attempts = 0
+                    WHERE entry.message_id = %s AND {_NOT_IN_HAND} AND {_WAITS} AND attempts = 0
                     FOR UPDATE)
                 UPDATE delivery_queue_entry AS moved
                 SET next_attempt_at = moved.next_attempt_at + entry.later, accepted_at = moved.accepted_at + entry.later

@@ -25,10 +25,16 @@ _BURST_S = 1.0
 
 
 async def read_rates(connection: Connection) -> dict[UUID, float]:
-    """Messages a second of every tenant and credential that has a rate of its own."""
-    sql = """SELECT id, rate_per_second FROM accounts_tenant WHERE rate_per_second IS NOT NULL
-             UNION ALL
-             SELECT id, rate_per_second FROM accounts_credential WHERE rate_per_second IS NOT NULL AND revoked_at IS NULL"""
+    """Messages a second of every tenant and credential that has a rate of its own, or is slowed by a brake."""
+    sql = """SELECT id, min(rate_per_second) FROM (
+                 SELECT id, rate_per_second FROM accounts_tenant WHERE rate_per_second IS NOT NULL
+                 UNION ALL
+                 SELECT id, rate_per_second FROM accounts_credential
+                 WHERE rate_per_second IS NOT NULL AND revoked_at IS NULL
+                 UNION ALL
+                 SELECT coalesce(credential_id, tenant_id), rate_per_second FROM delivery_brake
+                 WHERE ended_at IS NULL AND rate_per_second IS NOT NULL
+             ) AS rate GROUP BY id"""
     return dict(await (await connection.execute(sql)).fetchall())
 
 

@@ -23,6 +23,7 @@ NOUNS = {
     "domain": "Sending domains and their DNS records",
     "credential": "SMTP logins, API keys and networks of tenants",
     "source": "Addresses that mail leaves from",
+    "brake": "Mail that is slowed, held or paused",
     "warmup": "New addresses, made known to receivers",
     "reputation": "How source addresses stand with receivers",
     "node": "Machines that mail leaves from",

@@ -21,6 +21,11 @@ DEEDS: dict[str, Text] = {
     "alert.mute": _("Muted the alert {name}"),
     "alert.unmute": _("Unmuted the alert {name}"),
     "alert.test": _("Sent a test alert: {name}"),
+    "brake.pull": _("A brake was pulled: {name}"),
+    "brake.release": _("A brake was let go: {name}"),
+    "brake.appeal": _("Asked for the release of a brake: {name}"),
+    "brake.refuse": _("Kept a brake pulled after a request: {name}"),
+    "brake.level": _("Changed how strictly brakes watch {name}"),
     "credential.issue": _("Issued the credential {name}"),
     "credential.approve": _("Approved the credential {name}"),
     "credential.revoke": _("Revoked the credential {name}"),
@@ -131,6 +136,7 @@ DEEDS: dict[str, Text] = {
 }
 
 NOUNS: dict[str, Text] = {
+    "brake": _("Brakes"),
     "credential": _("Credentials"),
     "domain": _("Sending domains"),
     "filter": _("Saved filters"),
@@ -148,6 +154,8 @@ NOUNS: dict[str, Text] = {
 
 VALUES: dict[str, Text] = {
     "from": _("from (time of day)"),
+    "brake_level": _("level of brakes"),
+    "rule": _("rule"),
     "until": _("until (time of day)"),
     "streams": _("streams"),
     "content_retention_days": _("content kept for (days)"),

@@ -13,6 +13,8 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import Notice, NoticeKind, User
+from delivery.brakes import pulling
+from delivery.models import Brake
 from relayweb.console import moments
 from relayweb.console.access import in_clock_of
 from relayweb.console.words import Text
@@ -71,7 +73,30 @@ WORDS: dict[NoticeKind, Words] = {
     NoticeKind.PAUSED: Words(
         _("Sending is paused for this tenant"),
         _("Reason: {reason}. What was taken is kept; new mail is put off (450). Tell the operator what you have mended."),
-        "hold", "player-pause", "messages", _("See the mail"),
+        "hold", "player-pause", "brakes", _("See why, and ask for release"),
+    ),
+    NoticeKind.SLOWED: Words(
+        _("We have slowed your mail"),
+        _("Because of {why}. It goes on more slowly, until it is clean again. No mail is lost."),
+        "retry", "clock", "brake", _("See the figures"),
+    ),
+    NoticeKind.MAIL_HELD: Words(
+        _("Your mail is held"),
+        _(
+            "Of {whose}, because of {why}. If it is a credential, it may have leaked: if this was not you, revoke it; if it "
+            "was, mend the cause and ask for release. New mail is taken and held; nothing is lost."
+        ),
+        "hold", "player-pause", "brake", _("See why, and ask for release"),
+    ),
+    NoticeKind.BRAKE_RELEASED: Words(
+        _("Sending goes on"),
+        _("The operator has let a brake go; what was held is sent in turn. {answer}"),
+        "ok", "circle-check", "brake", _("See the answer"),
+    ),
+    NoticeKind.APPEAL_REFUSED: Words(
+        _("The brake stays pulled"),
+        _("A person has read your request. {answer}"),
+        "hold", "player-pause", "brake", _("See the answer"),
     ),
     NoticeKind.LEVEL_UP: Words(
         _("Your daily limit rose from {old} to {new}"),
@@ -130,6 +155,13 @@ class _Values(dict[str, str]):
 
 def _values(data: dict[str, Any]) -> _Values:
     values = _Values()
+    if "rule" in data:
+        values["why"] = pulling.sentence_of(Brake(rule=data["rule"], evidence=data, reason=data.get("reason", "")))
+        values["whose"] = (
+            gettext("the credential “{name}”").format(name=data["name"])
+            if data.get("name")
+            else gettext("the whole tenant")
+        )
     for name, value in data.items():
         if name == "period":
             values[name] = str(PERIODS.get(value, value))
@@ -152,6 +184,10 @@ KINDS: dict[NoticeKind, Text] = {
     NoticeKind.BOUNCES_RISING: _("Bounces are rising"),
     NoticeKind.COMPLAINTS_RISING: _("Complaints are rising"),
     NoticeKind.PAUSED: _("Sending is paused"),
+    NoticeKind.SLOWED: _("Mail is slowed"),
+    NoticeKind.MAIL_HELD: _("Mail is held"),
+    NoticeKind.BRAKE_RELEASED: _("A brake was let go"),
+    NoticeKind.APPEAL_REFUSED: _("A request for release was answered"),
     NoticeKind.LEVEL_UP: _("The daily limit rose"),
     NoticeKind.APPROVED: _("The tenant was approved"),
     NoticeKind.WEBHOOK_OFF: _("A webhook was switched off"),

@@ -274,6 +274,7 @@ REASONS: dict[str, Text] = {
     "domain_lapsed": _("the sending domain is no longer verified"),
     "domain_removed": _("the sending domain was removed"),
     "tenant_suspended": _("sending is paused for this tenant"),
+    "brake": _("a brake of the service is pulled; see Brakes"),
     "credential_held": _("mail of this credential is being checked"),
     "member": _("held by a member of the tenant"),
     "operator": _("held by the operator"),

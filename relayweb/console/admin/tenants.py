@@ -17,10 +17,11 @@ from accounts import audit, quotas, tenants, trust
 from accounts.models import Tenant, TenantState
 from accounts.refusals import NotFound, Refused
 from delivery import operations
-from delivery.models import Stream
+from delivery.models import Brake, Stream
 from delivery.models.source import DEFAULT_POOL
 from relayweb.console.access import operator_page
 from relayweb.console.admin.asking import Question, actor_of, ask
+from relayweb.console.admin.brakes import LevelForm
 from relayweb.console.admin.labels import TENANT_STATES, Change
 from relayweb.console.forms import ConsoleForm, tell, tell_refusal
 
@@ -107,6 +108,8 @@ def _page(
         "limits": limits or LimitsForm(initial=own),
         "step": step or StepForm(initial={"step": "" if tenant.trust_level is None else str(tenant.trust_level)}),
         "failed": next((form for form in (limits, step) if form is not None and form.errors), None),
+        "brakes": Brake.objects.of(tenant).filter(ended_at=None).count(),
+        "brake_level": LevelForm(initial={"level": tenant.brake_level}),
         "changes": [Change(entry) for entry in changes.rows],
     }
     return render(request, "console/admin/tenants/page.html", context)

@@ -18,6 +18,7 @@ from delivery import jobs, saved_filters, suppression_imports, suppressions
 from delivery.domains import add_domain
 from delivery.log_filters import LogFilter
 from delivery.models import (
+    Brake,
     Job,
     JobKind,
     Message,
@@ -55,6 +56,8 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "filter-save": (),
     **{f"filter{part}": ("filter_id",) for part in ("-rename", "-remove")},
     "rejections": (),
+    "brakes": (),
+    **{f"brake{part}": ("brake_id",) for part in ("", "-appeal")},
     "start": (),
     "start-live": (),
     "start-send": (),
@@ -134,6 +137,7 @@ def acmes(cast: Cast) -> Message:
     owner, actor = Owner(cast.acme), Actor.system("test")
     suppressions.add(owner, read_target("confidential@far.example"), Cause(SuppressionReason.MANUAL), actor=actor)
     suppression_imports.hand_in(owner, b"confidential@far.example", file_name="confidential.csv", actor=actor)
+    Brake.objects.create(tenant=cast.acme, rule="operator", step="slow", reason="confidential", pulled_by="olivia")
     write_call(write_webhook(cast.acme, name="confidential"))
     return write_message(cast.acme, *EXAMPLES[:3], subject="confidential")
 
@@ -145,6 +149,7 @@ _IDS = (
     "job_id",
     "filter_id",
     "suppression_id",
+    "brake_id",
     "import_id",
     "member_id",
     "invitation_id",
@@ -214,6 +219,8 @@ def _key_of(route: str, cast: Cast) -> UUID:
         return Job.objects.of(cast.acme).get().id
     if "filter_id" in ROUTES[route]:
         return SavedFilter.objects.of(cast.acme).get().id
+    if "brake_id" in ROUTES[route]:
+        return Brake.objects.of(cast.acme).get().id
     if "suppression_id" in ROUTES[route]:
         return Suppression.objects.of(cast.acme).get().id
     if "import_id" in ROUTES[route]:
