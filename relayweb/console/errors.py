@@ -87,7 +87,9 @@ def too_many(request: HttpRequest, *, seconds: int) -> HttpResponse:
 def too_slow(request: HttpRequest) -> HttpResponse:
     """The body did not come in time, and the connection is closed after this."""
     if problems.is_for_programs(request.path_info):
-        return problems.answer(request, Problem(408, "too_slow", "The body came too slowly, and was not read to its end."))
+        return problems.answer(
+            request, Problem(408, "too_slow", "The body came too slowly, and was not read to its end.")
+        )
     return _page(
         request,
         408,

@@ -22,7 +22,9 @@ from tests.support.waiting import until
 
 SILENCE_S = 1.5
 OCTETS_PER_SECOND = 20_000
-SENDING = b"POST /api/v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+SENDING = (
+    b"POST /api/v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     yield port
     process.terminate()
     assert process.wait(20) == 0
-    assert "Traceback" not in log.read_text(), log.read_text()
+    assert "\nTraceback" not in log.read_text()  # those of the log are within its lines
 
 
 def ask(port: int, method: str, path: str, body: bytes | None = None, **fields: str) -> tuple[int, bytes]:
@@ -117,7 +119,9 @@ def test_slow_clients_delay_nobody(port: int) -> None:
             asked = time.monotonic()
             assert ask(port, "GET", "/health/live")[0] == 200
             if asked > began + 1.2:  # from the address that has taken all its places: the slowest makes room
-                assert ask(port, "POST", "/api/v1/messages", b'{"a": 1}', **{"Content-Type": "application/json"})[0] == 401
+                assert (
+                    ask(port, "POST", "/api/v1/messages", b'{"a": 1}', **{"Content-Type": "application/json"})[0] == 401
+                )
             longest = max(longest, time.monotonic() - asked)
             time.sleep(0.05)
         answers = [answer_on(one) for one in slow]
@@ -133,7 +137,9 @@ def test_slow_clients_delay_nobody(port: int) -> None:
 
 def test_a_form_that_comes_too_slowly_gets_a_page(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port)) as slow:
-        slow.sendall(b"POST /accounts/login/ HTTP/1.1\r\nHost: localhost\r\nAccept-Language: en\r\nContent-Length: 9\r\n\r\na")
+        slow.sendall(
+            b"POST /accounts/login/ HTTP/1.1\r\nHost: localhost\r\nAccept-Language: en\r\nContent-Length: 9\r\n\r\na"
+        )
 
         status, fields, body, _ = answer_on(slow)
 
