@@ -101,7 +101,7 @@ def too_slow(request: HttpRequest) -> HttpResponse:
 def too_many_bodies(request: HttpRequest, *, status: int, seconds: int) -> HttpResponse:
     """More is being sent to us at once than we take, from this address (429) or in all (503)."""
     if problems.is_for_programs(request.path_info):
-        word = "too_many_requests" if status == 429 else "busy"
+        word = "too_many_requests" if status == 429 else "temporarily_unavailable"
         detail = "Too many requests are being sent at once."
         return problems.answer(request, Problem(status, word, detail, retry_after_s=seconds))
     response = _page(

@@ -154,7 +154,7 @@ class Bodies:
         body.file.write(chunk)
 
     def _move_to_file(self, body: Body) -> None:
-        file = tempfile.TemporaryFile()
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the body
         with body.file as before:
             file.write(before.getvalue())  # type: ignore[attr-defined]
         body.file = file

@@ -108,13 +108,17 @@ class Shell:
         try:
             if is_last:
                 answer.fields.append((b"connection", b"close"))
-            await send({"type": "http.response.start", "status": answer.status, "headers": answer.fields})
-            while answer.pieces is not None:
-                async with asyncio.timeout(SENDING_SECONDS):
+            async with asyncio.timeout(SENDING_SECONDS) as patience:
+                await send({"type": "http.response.start", "status": answer.status, "headers": answer.fields})
+                while answer.pieces is not None:
                     await send({"type": "http.response.body", "body": answer.piece, "more_body": True})
-                await in_thread(self.threads, context.run, _go_on, answer)
-            await send({"type": "http.response.body", "body": answer.piece})
+                    patience.reschedule(None)
+                    await in_thread(self.threads, context.run, _go_on, answer)
+                    patience.reschedule(asyncio.get_running_loop().time() + SENDING_SECONDS)
+                await send({"type": "http.response.body", "body": answer.piece})
         except TimeoutError:
+            if not patience.expired():
+                raise
             log.info("client_reads_too_slowly", path=environ["PATH_INFO"])
         finally:
             if answer.pieces is not None:
