@@ -1,11 +1,13 @@
 """What a brake was pulled for, as it is shown to the tenant and to the operator: numbers, window, classes, samples.
 
 Samples name recipients by key, domain and reply: the tenant's pages lead from there to the mail, the operator's show no
-address of anybody.
+address of anybody. Receiving servers like to repeat the address in their reply, so operators read it without.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,12 +24,18 @@ _CLASSES = 6
 _LOOKED_AT = 1000
 # What failed in a window may have been accepted long before it.
 _LONGEST_OPEN = timedelta(days=7)
+# Wider than RFC 5321 §4.1.2 has it, also quoted local parts and signs that were encoded: rather a word too many is hidden.
+_LOCAL_PART = r"""(?:"[^"]*"|[^\s<>()\[\]{}:;,"'=]+)"""
+_AT = r"\s?(?:@|＠|%40)\s?"
+_DOMAIN = r"""(?:\[[^\]\s]*\]?|[^\s<>()\[\]{}:;,"'/]+)"""
+_ADDRESS = re.compile(_LOCAL_PART + _AT + _DOMAIN)
+_MASK = "***"
 
 
 def of(owner: Owner, finding: Finding, *, since: datetime, group: str = "") -> dict[str, Any]:
     failed = [] if finding.rule.counts == "accepted" else _failed(owner, since=since, group=group)
     classes: dict[str, int] = {}
-    for *_sample, reply_class, _reply in failed:
+    for *_sample, reply_class, _reply, _address in failed:
         classes[reply_class] = classes.get(reply_class, 0) + 1
     return {
         "bad": finding.count.bad,
@@ -47,14 +55,37 @@ def of(owner: Owner, finding: Finding, *, since: datetime, group: str = "") -> d
                 "domain": domain,
                 "class": reply_class,
                 "reply": reply[:200],
+                "masked_reply": mask(reply, address)[:200],
             }
-            for key, message, domain, reply_class, reply in failed[:_SAMPLES]
+            for key, message, domain, reply_class, reply, address in failed[:_SAMPLES]
         ],
     }
 
 
+def mask(reply: str, address: str = "") -> str:
+    """A reply without anybody's address, and without the local part of ``address`` where it stands alone."""
+    masked = _ADDRESS.sub(_MASK, reply)
+    local_part = address.rpartition("@")[0]
+    if local_part:
+        masked = re.sub(rf"(?<!\w){re.escape(local_part)}(?!\w)", _MASK, masked, flags=re.IGNORECASE)
+    return masked
+
+
+def without_addresses(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """As operators see it: samples by domain, class and masked reply, without keys that lead to the mail."""
+    if "samples" not in evidence:
+        return dict(evidence)
+    samples = [
+        # Brakes from before replies were kept masked have the reply alone.
+        {"domain": one["domain"], "class": one["class"], "reply": one.get("masked_reply", mask(one["reply"]))}
+        for one in evidence["samples"]
+    ]
+    return {**evidence, "samples": samples}
+
+
 _FAILED = """
-SELECT recipient.id, recipient.message_id, recipient.domain, recipient.reply_class, recipient.reply
+SELECT recipient.id, recipient.message_id, recipient.domain, recipient.reply_class, recipient.reply,
+    recipient.address
 FROM (SELECT * FROM delivery_recipient WHERE tenant_id = %(tenant)s AND state = 'bounced' AND id >= %(first)s
       ORDER BY id DESC LIMIT %(most)s) AS recipient
 JOIN delivery_message AS message ON message.id = recipient.message_id

@@ -159,7 +159,8 @@ def is_over(rule: Rule, count: Count, *, level: Level, pulled_for: timedelta) ->
 
 
 def _thresholds(rule: Rule, *, level: Level, times: float = 1.0) -> list[tuple[Step, float]]:
-    return [(step, at * times / _divisor(level)) for step, at in rule.steps]
+    # Rounded, as 0.1 * 3 is more than 0.3 here, and who has exactly 30 in 100 is meant.
+    return [(step, round(at * times / _divisor(level), 9)) for step, at in rule.steps]
 
 
 def _divisor(level: Level) -> float:

@@ -8,7 +8,7 @@ import click
 
 from accounts import credentials, tenants
 from accounts.audit import Actor
-from delivery.brakes import pulling
+from delivery.brakes import evidence, pulling
 from delivery.brakes.levels import Level, Step
 from delivery.models import Appeal, Brake
 from relayweb.commandline import output
@@ -37,7 +37,7 @@ def list_(tenant: str | None, ended: bool) -> None:
 @command.command("show")
 @subject("brake", "brake", _BRAKE_HELP)
 def show(brake: str) -> None:
-    """One brake with its evidence and what was written about it."""
+    """One brake with its evidence, in which addresses are masked, and what was written about it."""
     found = pulling.find(brake)
     written = [
         {
@@ -46,7 +46,7 @@ def show(brake: str) -> None:
         }
         for one in found.appeals.order_by("id")
     ]  # fmt: skip
-    output.record({**_shape(found), "evidence": found.evidence, "appeals": written})
+    output.record({**_shape(found), "evidence": evidence.without_addresses(found.evidence), "appeals": written})
 
 
 @command.command("pull")

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts import tenants
 from accounts.models import Credential, Tenant
 from accounts.refusals import NotFound, Refused
-from delivery.brakes import pulling
+from delivery.brakes import evidence, pulling
 from delivery.brakes.levels import Level
 from delivery.models import Brake
 from relayweb.console.access import operator_page
@@ -91,7 +91,8 @@ def page(request: HttpRequest, brake_id: UUID) -> HttpResponse:
     brake = _found(brake_id)
     appeals = list(brake.appeals.order_by("-id")[:20])
     one = Shown(brake, next((appeal for appeal in appeals if appeal.answered_at is None), None))
-    context = {"section": SECTION, "one": one, "appeals": appeals, "samples": brake.evidence.get("samples", [])}
+    samples = evidence.without_addresses(brake.evidence).get("samples", [])
+    context = {"section": SECTION, "one": one, "appeals": appeals, "samples": samples}
     return render(request, "console/admin/brakes/page.html", context)
 
 
