@@ -20,6 +20,9 @@ from django.db.backends.signals import connection_created
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
+from relayweb.serving.bodies import TOO_SLOW
+from relayweb.serving.shell import REFUSAL
+
 Respond = Callable[[HttpRequest], HttpResponse]
 
 logger = logging.getLogger("relayweb.console")
@@ -51,32 +54,37 @@ class ClientAddress:
         peer = request.META.get("REMOTE_ADDR", "")
         forwarded = request.META.pop("HTTP_X_FORWARDED_FOR", "")
         scheme = request.META.pop("HTTP_X_FORWARDED_PROTO", "")
-        if self._is_proxy(peer):
-            if scheme in {"http", "https"}:
-                request.META["wsgi.url_scheme"] = scheme
-            for hop in reversed([hop.strip() for hop in forwarded.split(",") if hop.strip()]):
-                if not self._is_address(hop):
-                    break
-                peer = hop
-                if not self._is_proxy(hop):
-                    break
-        request.META["REMOTE_ADDR"] = peer
+        if _is_proxy(peer) and scheme in {"http", "https"}:
+            request.META["wsgi.url_scheme"] = scheme
+        request.META["REMOTE_ADDR"] = client_address(peer, forwarded)
         return self.respond(request)
 
-    @staticmethod
-    def _is_address(text: str) -> bool:
-        try:
-            ipaddress.ip_address(text)
-        except ValueError:
-            return False
-        return True
 
-    def _is_proxy(self, text: str) -> bool:
-        if not text:
-            return bool(settings.TRUSTED_PROXIES)
-        return self._is_address(text) and any(
-            ipaddress.ip_address(text) in network for network in settings.TRUSTED_PROXIES
-        )
+def client_address(peer: str, forwarded: str) -> str:
+    """Who asks: the peer, or whom a proxy of ours names in X-Forwarded-For."""
+    if not _is_proxy(peer):
+        return peer
+    for hop in reversed([hop.strip() for hop in forwarded.split(",") if hop.strip()]):
+        if not _is_address(hop):
+            break
+        peer = hop
+        if not _is_proxy(hop):
+            break
+    return peer
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_proxy(text: str) -> bool:
+    if not text:
+        return bool(settings.TRUSTED_PROXIES)
+    return _is_address(text) and any(ipaddress.ip_address(text) in network for network in settings.TRUSTED_PROXIES)
 
 
 class Reference:
@@ -121,3 +129,20 @@ class DatabaseAway:
             return None
         logger.error("the database cannot be reached (reference %s): %s", request.reference, exception)  # type: ignore[attr-defined]
         return errors.database_away(request)
+
+
+class RefusedBody:
+    """Answers for a body that the server did not receive (relayweb.serving): a page, or a problem document."""
+
+    def __init__(self, respond: Respond) -> None:
+        self.respond = respond
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        refusal = request.META.get(REFUSAL)
+        if refusal is None:
+            return self.respond(request)
+        from relayweb.console import errors
+
+        if refusal.status == TOO_SLOW.status:
+            return errors.too_slow(request)
+        return errors.too_many_bodies(request, status=refusal.status, seconds=refusal.retry_after_s)

@@ -112,6 +112,14 @@ if _public.scheme not in {"http", "https"} or not _public.hostname:
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", _public.hostname + (",localhost,127.0.0.1,[::1]" if DEVELOPMENT else ""))
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS", f"{_public.scheme}://{_public.netloc}")
 TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES")
+# Of each web process; what they mean stands in relayweb/serving/bodies.py.
+WEB_THREADS = env.integer("WEB_THREADS", 4, minimum=1, maximum=256)
+WEB_CONNECTIONS = env.integer("WEB_CONNECTIONS", 4000, minimum=16)
+WEB_BODIES = env.integer("WEB_BODIES", 500, minimum=1)
+WEB_BODIES_PER_ADDRESS = env.integer("WEB_BODIES_PER_ADDRESS", 50, minimum=1)
+WEB_BODY_SECONDS = env.seconds("WEB_BODY_SECONDS", 20, minimum=0.1)
+WEB_BODY_BYTES_PER_SECOND = env.integer("WEB_BODY_BYTES_PER_SECOND", 2000, minimum=1)
+WEB_BODIES_HELD_BYTES = env.integer("WEB_BODIES_HELD_BYTES", 2_147_483_648, minimum=1_048_576)
 
 # ---------------------------------------------------------------- SMTP in
 SUBMISSION_BIND = env.endpoints("SUBMISSION_BIND", "127.0.0.1:2587")
@@ -249,6 +257,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",  # "Saved.", told on the page one is led to
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "relayweb.middleware.DatabaseAway",
+    "relayweb.middleware.RefusedBody",  # last: its page has the language and the fields that every page has
 ]
 TEMPLATES = [
     {

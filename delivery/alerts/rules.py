@@ -18,7 +18,7 @@ from django.db import connection, transaction
 
 from delivery import operations
 from delivery.acceptance.store import Durability
-from delivery.models import SourceAddress, SourceState, Worker
+from delivery.models import Brake, SourceAddress, SourceState, Worker
 from delivery.source_checks import checks
 
 log = structlog.get_logger(__name__)
@@ -185,6 +185,20 @@ def _limit(rule: Rule) -> float:
     return rule.threshold
 
 
+def _brake(_rule: Rule, _now: datetime) -> Found:
+    pulled = Brake.objects.filter(ended_at=None).select_related("tenant")
+    return Found(
+        {
+            str(one.pk): {
+                "name": one.tenant.name if not one.credential_name else f"{one.tenant.name}: {one.credential_name}",
+                "rule": one.rule,
+                "since": one.pulled_at.isoformat(),
+            }
+            for one in pulled
+        }
+    )
+
+
 _SENSES: Mapping[str, Callable[[Rule, datetime], Found]] = {
     "blocklisted": _blocklisted,
     "reverse_dns": _reverse_dns,
@@ -195,4 +209,5 @@ _SENSES: Mapping[str, Callable[[Rule, datetime], Found]] = {
     "database_unsafe": _database_unsafe,
     "disk": _disk,
     "certificate": _certificate,
+    "brake": _brake,
 }

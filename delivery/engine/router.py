@@ -6,6 +6,7 @@ A look-up that takes long (a name server that does not answer) keeps nobody wait
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 
 import psycopg
@@ -15,7 +16,7 @@ from psycopg_pool import PoolTimeout
 from delivery.engine.services import Services
 from delivery.queue.claim import refresh_lanes
 from delivery.routing import lookup
-from delivery.routing.lookup import WaitingDomain
+from delivery.routing.lookup import LookedUp, WaitingDomain
 
 log = structlog.get_logger(__name__)
 
@@ -28,8 +29,8 @@ class Router:
         self._task: asyncio.Task[None] | None = None
         self._lane_ids: list[int] = []
         self._looking: set[asyncio.Task[None]] = set()
-        # The pool has few connections; look-ups have many to wait for.
-        self._writers = asyncio.Semaphore(2)
+        self._found: deque[LookedUp] = deque()
+        self._writer: asyncio.Task[None] | None = None
 
     def look_up(self, lane_ids: Sequence[int]) -> None:
         """Look up what waits in these unrouted lanes, in the background."""
@@ -38,7 +39,7 @@ class Router:
             self._task = asyncio.create_task(self._run(), name="router")
 
     def stop(self) -> None:
-        for task in (self._task, *self._looking):
+        for task in (self._task, self._writer, *self._looking):
             if task is not None:
                 task.cancel()
 
@@ -71,8 +72,17 @@ class Router:
             # Not for ever unrouted: the attempt looks again, and what happens there has a history.
             log.exception("lookup_broke", domain=waiting.domain)
             group = None
-        try:
-            async with self._writers, self._services.pool.connection() as connection:
-                await lookup.settle_route(connection, waiting, group, self._services.routes)
-        except (psycopg.Error, PoolTimeout, OSError, LookupError) as error:
-            log.warning("routing_failed", domain=waiting.domain, error=str(error))
+        self._found.append(LookedUp(waiting, group))
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write(), name="router-writer")
+
+    async def _write(self) -> None:
+        """What was found out while one write is under way is written together."""
+        while self._found:
+            together = [self._found.popleft() for _ in range(len(self._found))]
+            try:
+                async with self._services.pool.connection() as connection:
+                    await lookup.settle_routes(connection, together, self._services.routes)
+            except (psycopg.Error, PoolTimeout, OSError, LookupError) as error:
+                # They are looked up again half a minute after they were taken.
+                log.warning("routing_failed", domains=[one.waiting.domain for one in together][:20], error=str(error))

@@ -113,7 +113,8 @@ class Services:
     async def group_id_of(self, group: Recognised) -> int:
         if group.key not in self._group_ids:
             async with self.pool.connection() as connection:
-                self._group_ids[group.key] = await lookup.group_id_of(connection, group)
+                found = await lookup.group_ids_of(connection, {group})
+                self._group_ids[group.key] = found[group]
         return self._group_ids[group.key]
 
     async def lane_in_group(self, lane_id: int, group_id: int, *, pinned_to: UUID | None = None) -> int:

@@ -7,7 +7,7 @@ pool, tenant and stream until routing moves them.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -115,8 +115,9 @@ class Placement:
     async def _learn_lanes(self, connection: Connection, wanted: set[tuple[Sender, int]]) -> None:
         if len(self._lanes) > _MOST_REMEMBERED:
             self._lanes.clear()
-        for sender, group_id in sorted(wanted - self._lanes.keys(), key=str):
-            self._lanes[sender, group_id] = await lane_of(connection, sender, group_id)
+        unknown = wanted - self._lanes.keys()
+        if unknown:
+            self._lanes |= await lanes_of(connection, unknown)
 
 
 async def lane_of(connection: Connection, sender: Sender, group_id: int, *, pinned_to: UUID | None = None) -> int:
@@ -136,6 +137,33 @@ async def lane_of(connection: Connection, sender: Sender, group_id: int, *, pinn
             raise LookupError("a lane vanished while it was made")
     lane_id: int = row[0]
     return lane_id
+
+
+async def lanes_of(connection: Connection, wanted: Set[tuple[Sender, int]]) -> dict[tuple[Sender, int], int]:
+    """The ids of many lanes that are pinned to no address, by sender and provider group; made when they are first needed."""
+    # Sorted, so that two that meet the same new lanes wait for each other in one order.
+    ordered = sorted(wanted, key=str)
+    columns = [
+        [sender.pool_id for sender, _ in ordered],
+        [group_id for _, group_id in ordered],
+        [sender.tenant_id for sender, _ in ordered],
+        [sender.stream_id for sender, _ in ordered],
+    ]
+    asked = (
+        "unnest(%s::uuid[], %s::bigint[], %s::uuid[], %s::uuid[]) AS asked (pool_id, group_id, tenant_id, stream_id)"
+    )
+    select = f"""SELECT pool_id, tenant_id, stream_id, group_id, lane.id FROM delivery_lane AS lane
+                 JOIN {asked} USING (pool_id, group_id, tenant_id, stream_id) WHERE pinned_source_id IS NULL"""
+    insert = f"""INSERT INTO delivery_lane (pool_id, group_id, tenant_id, stream_id, suspended_reason)
+                 SELECT pool_id, group_id, tenant_id, stream_id, '' FROM {asked} ON CONFLICT DO NOTHING"""
+    rows = await (await connection.execute(select, columns)).fetchall()
+    if len(rows) < len(ordered):
+        await connection.execute(insert, columns)
+        rows = await (await connection.execute(select, columns)).fetchall()
+    found = {(Sender(pool, tenant, stream), group): lane_id for pool, tenant, stream, group, lane_id in rows}
+    if found.keys() != wanted:
+        raise LookupError("a lane vanished while it was made")
+    return found
 
 
 async def unrouted_group(connection: Connection) -> int:

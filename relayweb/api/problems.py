@@ -20,7 +20,7 @@ import psycopg
 from django.core.exceptions import PermissionDenied
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError
-from django.http import Http404, HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import timezone
 from psycopg_pool import PoolTimeout
 from rest_framework import exceptions
@@ -94,6 +94,24 @@ class Problem(Exception):
         if reference:
             found["reference"] = reference
         return found
+
+
+def is_for_programs(path: str) -> bool:
+    """Whether whoever asked for this path reads problem documents, and no pages."""
+    return path.startswith(("/api/", "/v3/", "//v3/"))
+
+
+def answer(request: HttpRequest, problem: Problem) -> HttpResponse:
+    """Where no view has been reached that would word it."""
+    response = HttpResponse(
+        msgspec.json.encode(problem.document(reference=getattr(request, "reference", ""))),
+        status=problem.status,
+        content_type=CONTENT_TYPE,
+    )
+    if problem.retry_after_s is not None:
+        response["Retry-After"] = str(problem.retry_after_s)
+    response["Cache-Control"] = "private, no-store"
+    return response
 
 
 def invalid(field: str, message: str) -> Problem:

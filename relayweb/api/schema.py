@@ -32,6 +32,7 @@ _MEANINGS = {
     403: "The key may not do this, or the tenant may not send at present.",
     404: "There is no such thing here.",
     405: "This method is not known there.",
+    408: "The body came too slowly.",
     409: "The idempotency key was used for another request.",
     411: "The body came in chunks; it needs a Content-Length.",
     413: "Too large.",

@@ -134,12 +134,7 @@ class ApiView(APIView):
 
 def no_such_path(request: HttpRequest, **_path: Any) -> HttpResponse:
     """Every address below the API's that is none: a problem document, never a page or a redirect."""
-    problem = problems.not_found()
-    return HttpResponse(
-        msgspec.json.encode(problem.document(reference=getattr(request, "reference", ""))),
-        status=problem.status,
-        content_type=problems.CONTENT_TYPE,
-    )
+    return problems.answer(request, problems.not_found())
 
 
 no_such_path.csrf_exempt = True  # type: ignore[attr-defined]

@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from delivery.models import Alert
 from relayweb.console import moments
+from relayweb.console.brakes import RULES as BRAKE_RULES
 from relayweb.console.words import Mark, Text
 
 
@@ -72,7 +73,7 @@ KINDS: dict[str, AlertWords] = {
     ),
     "brake": AlertWords(
         _("A brake holds {name}"),
-        _("The rule is {rule}, since {since}."),
+        _("The rule: {rule}. Pulled at {since}."),
         _("Look at its evidence, and let it go or keep it."),
     ),
     "test": AlertWords(
@@ -119,6 +120,8 @@ def _readable(evidence: Mapping[str, Any]) -> dict[str, str]:
     found = {name: str(value) for name, value in evidence.items()}
     if "since" in evidence:
         found["since"] = _moment(evidence["since"])
+    if "rule" in evidence:
+        found["rule"] = str(BRAKE_RULES.get(evidence["rule"], evidence["rule"]))
     if "ends_at" in evidence:
         found["ends"] = _moment(evidence["ends_at"])
     if "seconds" in evidence:

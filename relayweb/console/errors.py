@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 
+from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
+
+from relayweb.api import problems
+from relayweb.api.problems import Problem
 
 logger = logging.getLogger("relayweb.console")
 
@@ -24,6 +28,11 @@ def _page(
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    if problems.is_for_programs(request.path_info):
+        if isinstance(exception, DisallowedHost):
+            detail = "The Host field is missing, or names a host that is not served here."
+            return problems.answer(request, Problem(400, "unknown_host", detail))
+        return problems.answer(request, Problem(400, "malformed_request", "The request cannot be read."))
     return _page(
         request,
         400,
@@ -68,6 +77,36 @@ def too_many(request: HttpRequest, *, seconds: int) -> HttpResponse:
     response = _page(
         request,
         429,
+        _("Please wait a moment"),
+        _("Too many requests. You can go on in {seconds} seconds.").format(seconds=seconds),
+    )
+    response["Retry-After"] = str(seconds)
+    return response
+
+
+def too_slow(request: HttpRequest) -> HttpResponse:
+    """The body did not come in time, and the connection is closed after this."""
+    if problems.is_for_programs(request.path_info):
+        return problems.answer(
+            request, Problem(408, "too_slow", "The body came too slowly, and was not read to its end.")
+        )
+    return _page(
+        request,
+        408,
+        _("This took too long to arrive"),
+        _("What you sent came too slowly and was not saved. “Back” in your browser brings it back: send it once more."),
+    )
+
+
+def too_many_bodies(request: HttpRequest, *, status: int, seconds: int) -> HttpResponse:
+    """More is being sent to us at once than we take, from this address (429) or in all (503)."""
+    if problems.is_for_programs(request.path_info):
+        word = "too_many_requests" if status == 429 else "temporarily_unavailable"
+        detail = "Too many requests are being sent at once."
+        return problems.answer(request, Problem(status, word, detail, retry_after_s=seconds))
+    response = _page(
+        request,
+        status,
         _("Please wait a moment"),
         _("Too many requests. You can go on in {seconds} seconds.").format(seconds=seconds),
     )

@@ -26,6 +26,9 @@ GATE, WEB, WORKER, BEAT, SANDBOX, BROKER, DATABASE = range(7)
 HOUSEKEEPING_QUEUES = "housekeeping,reports"
 WEBHOOK_QUEUE = "webhooks"
 
+HEADER_OCTETS = 65_536  # of one request's line and fields; more is answered 431
+HEADER_SECONDS_MOST = 60  # granian's
+
 
 def _nothing() -> None:
     return None
@@ -133,10 +136,15 @@ def gate_endpoints() -> list[env.Endpoint]:
 
 
 def web_parts(*, needs: tuple[str, ...]) -> list[Part]:
-    """Granian listens on one address; each further address of RELAY_HTTP_BIND has a server of its own."""
+    """Granian listens on one address; each further address of RELAY_HTTP_BIND has a server of its own.
+
+    HTTP/1 only: with `auto` a connection that never says which version it speaks is waited for without end. What granian
+    calls backpressure is how many connections it has open at once.
+    """
     binds = env.endpoints("HTTP_BIND", "127.0.0.1:8000")
     workers = env.integer("WEB_PROCESSES", 1, minimum=1, maximum=64)
-    threads = env.integer("WEB_THREADS", 4, minimum=1, maximum=256)
+    connections = env.integer("WEB_CONNECTIONS", 4000, minimum=16)
+    header_seconds = env.seconds("WEB_HEADER_SECONDS", 15, minimum=0.1)
     return [
         Part(
             name="web" if len(binds) == 1 else f"web-{number}",
@@ -145,22 +153,28 @@ def web_parts(*, needs: tuple[str, ...]) -> list[Part]:
                 "-m",
                 "granian",
                 "--interface",
-                "wsgi",
+                "asginl",
                 "--host",
                 bind.host,
                 "--port",
                 str(bind.port),
                 "--workers",
                 str(workers),
-                "--blocking-threads",
-                str(threads),
+                "--http",
+                "1",
+                "--http1-header-read-timeout",
+                str(round(min(header_seconds, HEADER_SECONDS_MOST) * 1000)),
+                "--http1-buffer-size",
+                str(HEADER_OCTETS),
+                "--backpressure",
+                str(connections),
                 "--no-ws",
                 "--respawn-failed-workers",
                 "--workers-kill-timeout",
                 "10",
                 "--log-level",
                 "warning",
-                "relayweb.wsgi:application",
+                "relayweb.asgi:application",
             ),
             stage=WEB,
             needs=needs,

@@ -19,9 +19,11 @@ from delivery import sources
 from delivery.alerts import episodes, outbox, rules
 from delivery.alerts.episodes import Watched
 from delivery.alerts.rules import Found
+from delivery.brakes import pulling
 from delivery.core import webhooks
 from delivery.models import Alert, AlertTelling, Node, SourceAddress, SourceCheck, SourceState
 from relayweb import alerting
+from relayweb.console import alert_words
 from tests.support.journeys import Cast, make_cast
 from tests.support.loop_thread import LoopThread
 from tests.support.webhook_receiver import OK, Receiver, in_turn, status
@@ -257,3 +259,16 @@ def test_operators_take_mute_and_test_on_the_pages(cast: Cast, django_assert_max
     assert "A test alert" in olivia.post("/operator/alerts/test/", follow=True).content.decode()
     assert "A test alert" in olivia.get("/operator/alerts/?show=past").content.decode()
     assert AuditEntry.objects.filter(actor=cast.olivia, action__startswith="alert.").count() == 5
+
+
+def test_a_brake_is_told_with_its_rule_and_the_alert_ends_with_it(cast: Cast) -> None:
+    brake = pulling.pull_by_hand(cast.acme, step="slow", reason="a list that was bought", actor=ACTOR)
+
+    episodes.watch(rules.look(now=NOW), now=NOW)
+    alert = Alert.objects.get(kind="brake")
+    assert "Acme" in alert_words.title(alert) and "Pulled by the operator" in alert_words.sentence(alert)
+
+    pulling.release(brake, actor=ACTOR, answer="mended")
+    episodes.watch(rules.look(now=NOW), now=NOW)
+    alert.refresh_from_db()
+    assert alert.closed_at is not None
