@@ -194,7 +194,8 @@ SELECT t.id AS tenant_id, t.slug AS tenant_slug, t.state AS tenant_state, t.is_s
        coalesce(own.id, general.id) AS stream_id,
        coalesce(c.pool_id, CASE WHEN own.id IS NULL THEN general.pool_id ELSE own.pool_id END) AS pool_id,
        c.pool_id AS own_pool_id, c.only_domain,
-       t.max_message_bytes, t.max_recipients, t.content_retention_days AS retention_days, c.scopes,
+       t.max_message_bytes, t.max_recipients,
+       CASE WHEN t.keeps_content_after_delivery THEN t.content_retention_days ELSE 0 END AS retention_days, c.scopes,
        t.hourly_limit, t.daily_limit, t.monthly_limit, c.daily_limit AS credential_daily_limit,
        (t.rate_per_second IS NOT NULL OR c.rate_per_second IS NOT NULL) AS has_rate,
        c.secret_sha256, c.former_secret_sha256, c.former_secret_until, c.only_networks::text[] AS only_networks

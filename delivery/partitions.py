@@ -17,6 +17,7 @@ AHEAD = timedelta(days=8)
 RANGED = ("delivery_message", "delivery_recipient", "delivery_attempt", "delivery_event", "delivery_webhookcall")
 CONTENT = "delivery_content"
 RETENTION_DAYS = (1, 7, 30, 90)  # classes of content; a tenant chooses one
+UNTIL_DELIVERED = 0  # or this one: gone with the end of the last recipient (delivery.retention)
 
 # Two processes that make partitions at once would deadlock; the second finds the work done.
 _ADVISORY_LOCK = 0x72656C61_70617274
@@ -68,7 +69,7 @@ def _wanted(days: list[datetime]) -> Iterator[tuple[str, str]]:
     for table in RANGED:
         yield from _days_of(table, days)
         yield f"{table}_default", f'CREATE TABLE "{table}_default" PARTITION OF "{table}" DEFAULT'
-    for retention in RETENTION_DAYS:
+    for retention in (UNTIL_DELIVERED, *RETENTION_DAYS):
         name = f"{CONTENT}_r{retention}"
         yield (
             name,

@@ -2,6 +2,9 @@
 
 What an open recipient still needs is never dropped: its day stays until nothing of it is open, and loses the rest of its
 rows at once. What a tenant chooses counts for mail accepted afterwards; what was accepted before keeps its class.
+
+A class of its own holds what may be kept until it is delivered and not longer. Its tables hold hardly more than open mail, so
+they are looked through every few seconds: whoever died in between, content without an open recipient is found and deleted.
 """
 
 from __future__ import annotations
@@ -18,12 +21,15 @@ from accounts.audit import Actor
 from accounts.identifiers import first_of
 from accounts.models import Tenant
 from accounts.refusals import Refused
-from delivery.partitions import CONTENT, RETENTION_DAYS
+from delivery.partitions import CONTENT, RETENTION_DAYS, UNTIL_DELIVERED
 
 log = structlog.get_logger(__name__)
 
 # Dropping needs the whole table for a moment. It waits for that no longer than acceptance can bear, and tries again later.
 _LOCK_TIMEOUT_MS = 1_000
+_DELETED_AT_ONCE = 2_000
+# A report that is owed to the reverse-path repeats the header section (RFC 3462 §2), and is usually written within seconds.
+_REPORT_WAITED_FOR = timedelta(minutes=10)
 
 
 def choose_retention(tenant: Tenant, days: int, *, actor: Actor) -> None:
@@ -44,6 +50,43 @@ def choose_retention(tenant: Tenant, days: int, *, actor: Actor) -> None:
             before={"content_retention_days": before}, after={"content_retention_days": days},
         )  # fmt: skip
     tenant.refresh_from_db()
+
+
+def choose_privacy(tenant: Tenant, *, keeps_content: bool, actor: Actor) -> None:
+    """Whether the content of mail accepted from now on, within seconds, is kept after its last recipient has a result."""
+    if tenant.keeps_content_after_delivery == keeps_content:
+        return
+    with transaction.atomic():
+        Tenant.objects.filter(pk=tenant.pk).update(keeps_content_after_delivery=keeps_content)
+        audit.record(
+            actor, "tenant.update", tenant=tenant, object_id=tenant.id, object_name=tenant.slug,
+            before={"keeps_content_after_delivery": not keeps_content},
+            after={"keeps_content_after_delivery": keeps_content},
+        )  # fmt: skip
+    tenant.refresh_from_db()
+
+
+def drop_delivered(*, now: datetime | None = None) -> int:
+    """Delete the content that is kept until it is delivered, where no recipient is open any more. How many contents went.
+
+    Content and queue entries come in one transaction and entries are never added later, so none that is needed is met.
+    """
+    waited_for = (now or timezone.now()) - _REPORT_WAITED_FOR
+    deleted = 0
+    while True:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """DELETE FROM delivery_content WHERE retention_days = %(kind)s AND message_id IN (
+                       SELECT message_id FROM delivery_content AS content WHERE content.retention_days = %(kind)s
+                       AND NOT EXISTS (SELECT 1 FROM delivery_queue_entry AS entry WHERE entry.message_id = content.message_id)
+                       AND content.message_id NOT IN (
+                           SELECT message_id FROM delivery_owed_dsn WHERE written_at IS NULL AND happened_at > %(since)s)
+                       LIMIT %(most)s)""",
+                {"kind": UNTIL_DELIVERED, "since": waited_for, "most": _DELETED_AT_ONCE},
+            )
+            deleted += cursor.rowcount
+            if cursor.rowcount < _DELETED_AT_ONCE:
+                return deleted
 
 
 def drop_old(*, now: datetime | None = None) -> list[str]:

@@ -163,6 +163,13 @@ def drop_old_content() -> None:
         log.info("content_dropped", partitions=len(dropped))
 
 
+@shared_task(name="delivery.drop_delivered_content", ignore_result=True)
+def drop_delivered_content() -> None:
+    """Content of tenants that keep none after delivery."""
+    if deleted := retention.drop_delivered():
+        log.info("delivered_content_dropped", count=deleted)
+
+
 @shared_task(name="delivery.reports.write", ignore_result=True)
 def write_reports() -> None:
     """Write the reports we owe to reverse-paths. Engines do so too, a few at a time; each is written once."""

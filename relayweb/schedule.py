@@ -38,6 +38,11 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "brakes are judged": {"task": "delivery.look_at_brakes", "schedule": 30.0, "options": {"expires": 30}},
     "rates are watched": {"task": "delivery.watch_rates", "schedule": 15 * MINUTE, "options": {"expires": 900}},
     "old content is dropped": {"task": "delivery.drop_old_content", "schedule": HOUR, "options": {"expires": 3600}},
+    "delivered content is dropped": {
+        "task": "delivery.drop_delivered_content",
+        "schedule": 15.0,
+        "options": {"expires": 15},
+    },
     "closed tenants are erased": {"task": "delivery.erase_tenants", "schedule": HOUR, "options": {"expires": 3600}},
     "notices are mailed": {"task": "relayweb.mail_notices", "schedule": MINUTE, "options": {"expires": 60}},
     "alerts are watched": {"task": "relayweb.watch_alerts", "schedule": 30.0, "options": {"expires": 30}},

@@ -20,7 +20,8 @@ from accounts.refusals import NotFound
 from delivery import unsubscribes
 from delivery.core.aggregates import find_aggregates
 from delivery.core.reports import Kind, Report
-from delivery.models import ReturnedKind, ReturnedMail
+from delivery.models import Message, Recipient, ReturnedKind, ReturnedMail
+from delivery.partitions import UNTIL_DELIVERED
 from delivery.reports import aggregates, complaints, desk, returned
 from delivery.reports.reading import read_returned
 
@@ -96,8 +97,18 @@ def _finish(row: ReturnedMail, act: Callable[[], str]) -> bool:
             return False
         outcome = act()
         ReturnedMail.objects.filter(pk=row.pk).update(handled_at=timezone.now(), outcome=outcome[:30])
+        if _is_private(row):
+            ReturnedMail.objects.filter(pk=row.pk).update(compressed=b"")
     log.info("returned_mail_read", returned=str(row.pk), kind=row.kind, outcome=outcome)
     return True
+
+
+def _is_private(row: ReturnedMail) -> bool:
+    """Whether it may repeat a mail whose tenant keeps no content after delivery."""
+    if row.recipient_id is None:
+        return False
+    about = Recipient.objects.filter(pk=row.recipient_id).values("message_id")
+    return Message.objects.filter(pk__in=about, retention_days=UNTIL_DELIVERED).exists()
 
 
 def _reading(row: ReturnedMail) -> Callable[[], str]:

@@ -60,6 +60,15 @@ class RetentionForm(ConsoleForm):
     )
 
 
+class PrivacyForm(ConsoleForm):
+    keeps = forms.ChoiceField(
+        label=_("After the last recipient has a result, content is"),
+        choices=[("on", _("kept for as long as stated above")), ("", _("deleted within a minute"))],
+        widget=forms.RadioSelect,
+        required=False,
+    )
+
+
 class QuietForm(ConsoleForm):
     quiet_from = forms.TimeField(label=_("Begin"), required=False, widget=forms.TimeInput(attrs={"type": "time"}))
     quiet_until = forms.TimeField(
@@ -108,6 +117,10 @@ def page(request: HttpRequest, seat: Seat) -> HttpResponse:
         initial={"refuses": "on" if tenant.refuses_suppressed else ""},
     )
     kept = RetentionForm(request.POST if card == "retention" else None, initial={"days": tenant.content_retention_days})
+    privacy = PrivacyForm(
+        request.POST if card == "privacy" else None,
+        initial={"keeps": "on" if tenant.keeps_content_after_delivery else ""},
+    )
     quiet = QuietForm(
         request.POST if card == "quiet" else None,
         initial={
@@ -116,7 +129,13 @@ def page(request: HttpRequest, seat: Seat) -> HttpResponse:
             "quiet_streams": tenant.quiet_streams,
         },
     )
-    cards: dict[str, ConsoleForm] = {"profile": profile, "suppressed": suppressed, "retention": kept, "quiet": quiet}
+    cards: dict[str, ConsoleForm] = {
+        "profile": profile,
+        "suppressed": suppressed,
+        "retention": kept,
+        "privacy": privacy,
+        "quiet": quiet,
+    }
     form = cards.get(card)
     if form is not None and form.is_valid():
         try:
@@ -124,6 +143,8 @@ def page(request: HttpRequest, seat: Seat) -> HttpResponse:
                 tenants.update_profile(tenant, actor=seat.actor, **form.cleaned_data)
             elif card == "retention":
                 retention.choose_retention(tenant, form.cleaned_data["days"], actor=seat.actor)
+            elif card == "privacy":
+                retention.choose_privacy(tenant, keeps_content=form.cleaned_data["keeps"] == "on", actor=seat.actor)
             elif card == "quiet":
                 quiet_hours.set_quiet_hours(
                     tenant,
@@ -144,6 +165,7 @@ def page(request: HttpRequest, seat: Seat) -> HttpResponse:
         "profile": profile,
         "suppressed": suppressed,
         "retention": kept,
+        "privacy": privacy,
         "quiet": quiet,
         "failed": form if form is not None and form.errors else None,
         "limits": _limits(tenant),

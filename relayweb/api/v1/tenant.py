@@ -52,6 +52,7 @@ class TenantShape(Shape, frozen=True):
     limits: LimitsShape
     streams: list[StreamShape]
     content_retention_days: int
+    keeps_content_after_delivery: bool
     log_retention_days: int
 
 
@@ -158,6 +159,7 @@ class TenantView(ResourceView):
                     for stream in Stream.objects.of(tenant).order_by("-is_default", "name")
                 ],
                 content_retention_days=tenant.content_retention_days,
+                keeps_content_after_delivery=tenant.keeps_content_after_delivery,
                 log_retention_days=tenant.log_retention_days,
             )
         )

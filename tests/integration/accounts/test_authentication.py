@@ -64,6 +64,10 @@ def test_a_login_carries_what_acceptance_needs_to_know(cast: Cast, issue: Callab
     assert principal.only_domain == "acme.example"
     assert (principal.daily_limit, principal.credential_daily_limit, principal.max_recipients) == (500, 50, 7)
     assert principal.retention_days == 30
+    cast.acme.keeps_content_after_delivery = False
+    cast.acme.save()
+    private = log_in(issued)
+    assert private is not None and private.retention_days == 0
     assert principal.stream_id == Stream.objects.of(cast.acme).get(is_default=True).pk
     assert principal.pool_id is None
     assert not principal.is_test and not principal.tenant_is_system and not principal.has_rate

@@ -35,7 +35,7 @@ def test_partitions_are_made_once():
     later = datetime.now(tz=UTC) + timedelta(days=3)
     made = partitions.ensure_ahead(now=later)
 
-    tables = len(partitions.RANGED) + len(partitions.RETENTION_DAYS)
+    tables = len(partitions.RANGED) + len((partitions.UNTIL_DELIVERED, *partitions.RETENTION_DAYS))
     assert len(made) == 3 * tables
     assert partitions.ensure_ahead(now=later) == []
 

@@ -19,6 +19,7 @@ from delivery.core.verp import make_bounce_mailbox, make_feedback_token
 from delivery.models import (
     Complaint,
     DeliveryEvent,
+    Message,
     OwedDsn,
     Recipient,
     ReturnedKind,
@@ -90,6 +91,17 @@ def test_a_late_bounce_is_recorded_beside_the_state_and_suppresses(delivered: Re
     assert kinds(delivered)[-1] == "returned"
     row = Suppression.objects.get()
     assert (row.value, row.reason, row.tenant_id) == ("bob@far.test", "bounce", delivered.tenant_id)
+
+
+def test_a_bounce_is_kept_unless_the_tenant_keeps_no_content(delivered: Recipient, cast: Cast) -> None:
+    private = Recipient.objects.get(message=write_message(cast.acme, Fate(address="eve@far.test")))
+    Message.objects.filter(pk=private.message_id).update(retention_days=0)
+
+    told = [read(dsn(one.address), recipient_id=one.pk) for one in (delivered, private)]
+
+    kept = dict(ReturnedMail.objects.values_list("recipient_id", "compressed"))
+    assert told == ["returned", "returned"]
+    assert bytes(kept[delivered.pk]) and not bytes(kept[private.pk])
 
 
 def test_the_second_report_changes_nothing(delivered: Recipient) -> None:
