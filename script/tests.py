@@ -1,6 +1,6 @@
 """script/test: the checks, the catalogues, then pytest with the arguments given (all tests without any).
 
-All tests run in parallel processes, two more than there are cores because many of them wait; a part runs in one process.
+All tests run in parallel processes, one more than there are cores because many of them wait; a part runs in one process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
         checks = subprocess.run([sys.executable, str(ROOT / "script" / "checks.py")], check=False).returncode
         print("\ntests:", flush=True)
         if not any(argument.startswith(("-n", "--numprocesses")) for argument in arguments):
-            arguments = [f"--numprocesses={(os.cpu_count() or 1) + 2}", *arguments]
+            arguments = [f"--numprocesses={(os.cpu_count() or 1) + 1}", *arguments]
     os.environ["PYTHONPATH"] = str(ROOT)
     tests = subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=ROOT, check=False).returncode
     if checks:

@@ -92,8 +92,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(ROOT / "tests").parts[0] if item.path.is_relative_to(ROOT / "tests") else ""
         return _ORDER.index(folder) if folder in _ORDER else 0
 
-    # In parallel processes the longest pieces come first, so that none of them is left alone at the end.
-    items.sort(key=place, reverse="PYTEST_XDIST_WORKER" in os.environ)
+    items.sort(key=place)
 
 
 @pytest.hookimpl(optionalhook=True)  # where tests run in parallel (script/test without arguments)

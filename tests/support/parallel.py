@@ -6,16 +6,13 @@ from typing import Any
 
 import pytest
 from xdist.scheduler.loadscope import LoadScopeScheduling
-from xdist.workermanage import WorkerController
 
-_ACCEPTANCE, _BROWSER = "tests/acceptance/", "tests/browser/"
+# Acceptance shares one running service; Playwright keeps the thread it was started in, where no other event loop can run.
+_TOGETHER = ("tests/acceptance/", "tests/browser/")
 
 
 class ByFile(LoadScopeScheduling):
-    """In the order of collection; acceptance, which shares one running service, is one piece, and so are browser tests.
-
-    The process that had the browser gets nothing else: Playwright keeps its event loop there, where no other could be run.
-    """
+    """Quick files first, in the order of collection; what stays together comes last, each kind in a process of its own."""
 
     def __init__(self, config: pytest.Config, log: Any = None) -> None:
         config.option.loadscopereorder = False
@@ -23,12 +20,4 @@ class ByFile(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.split("::", 1)[0]
-        return next((folder for folder in (_ACCEPTANCE, _BROWSER) if path.startswith(folder)), path)
-
-    def _reschedule(self, node: WorkerController) -> None:
-        if node.shutting_down:
-            return
-        if _BROWSER in self.assigned_work.get(node, {}):
-            node.shutdown()
-        else:
-            super()._reschedule(node)
+        return next((folder for folder in _TOGETHER if path.startswith(folder)), path)
