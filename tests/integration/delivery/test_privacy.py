@@ -15,7 +15,6 @@ from delivery import retention
 from delivery.core.states import RecipientState
 from delivery.models import Content, Message, OwedDsn, QueueEntry, Recipient
 from delivery.tenants import principal_of
-from relayweb.processes.catalogues import compile_outdated
 from tests.support.engine_room import HOST, OTHER_HOST, Room, World, in_thread
 from tests.support.journeys import PASSWORD
 from tests.support.smtp_peer import SmtpPeer
@@ -23,12 +22,6 @@ from tests.support.smtp_peer import SmtpPeer
 pytestmark = pytest.mark.usefixtures("safe_database")
 
 PATH = "/t/acme"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _catalogues() -> None:
-    # Pages are rendered here: a catalogue that Django has once read stays as it was for all tests that follow.
-    compile_outdated()
 
 
 @pytest.fixture
