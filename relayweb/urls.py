@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, include, path
 
+from relayweb import guide
 from relayweb.api import urls as api
 from relayweb.console import (
     audit,
@@ -236,6 +237,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("join/<str:token>/", joining.join, name="join"),
     path("welcome/<str:token>/", signin.welcome, name="welcome"),
     path(unsubscribing.ROUTE, unsubscribing.page, name="unsubscribe"),
+    path("guide/", guide.page, name="guide"),
+    path("guide/<slug:name>/", guide.page, name="guide-page"),
     path("me/language/", preferences.choose_language, name="language"),
     path("me/theme/", preferences.choose_theme, name="theme"),
     path("me/clock/", preferences.choose_clock, name="clock"),

@@ -95,6 +95,7 @@ def pages(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]]:
         page = window.open("/api/v1/docs")
         page.evaluate("document.querySelectorAll('details').forEach((one, place) => { one.open = place % 5 === 0; })")
         yield "API", page
+        yield "guide", window.open("/guide/reading-a-bounce/")
         page = window.open("/accounts/login/")
         page.fill("#email", "nobody@acme.example")
         page.fill("#password", "wrong")
