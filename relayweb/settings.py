@@ -259,6 +259,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",  # "Saved.", told on the page one is led to
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "relayweb.middleware.NoNul",
     "relayweb.middleware.DatabaseAway",
     "relayweb.middleware.RefusedBody",  # last: its page has the language and the fields that every page has
 ]
