@@ -152,6 +152,7 @@ operator_pages: list[URLPattern | URLResolver] = [
     path("", health.health_page, name="operator-health"),
     path("live/", health.live, name="operator-health-live"),
     path("alerts/", alerts.page, name="operator-alerts"),
+    path("alerts/live/", alerts.live, name="operator-alerts-live"),
     path("alerts/test/", alerts.send_test, name="operator-alert-test"),
     path("alerts/<uuid:alert_id>/", alerts.alert_page, name="operator-alert"),
     path("alerts/<uuid:alert_id>/acknowledge/", alerts.acknowledge, name="operator-alert-acknowledge"),
