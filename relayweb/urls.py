@@ -143,6 +143,7 @@ tenant_pages: list[URLPattern | URLResolver] = [
     path("notices/choices/", notices.choices, name="notice-choices"),
     path("settings/", tenant_settings.page, name="settings"),
     path("settings/usage/", tenant_settings.usage_by_month, name="usage-by-month"),
+    path("settings/export/", jobs.ask_for_everything, name="settings-export"),
     path("settings/close/", tenant_settings.close, name="settings-close"),
     path("audit/", audit.page, name="audit"),
     path("audit/export/", audit.export, name="audit-export"),

@@ -125,6 +125,8 @@ DEEDS: dict[str, Text] = {
     "tenant.approve": _("Approved the tenant {name}"),
     "tenant.close": _("Closed the tenant {name}"),
     "tenant.create": _("Made the tenant {name}"),
+    "tenant.export": _("Asked for an export of everything of {name}"),
+    "tenant.export_download": _("Downloaded an export of everything of {name}"),
     "tenant.erase": _("Erased the tenant {name}"),
     "tenant.quiet_hours": _("Changed the quiet hours of {name}"),
     "tenant.resume": _("Resumed the tenant {name}"),

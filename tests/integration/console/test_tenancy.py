@@ -97,6 +97,7 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "notices": (),
     "notice-choices": (),
     "settings": (),
+    "settings-export": (),
     "settings-close": (),
     "usage-by-month": (),
     "audit": (),
