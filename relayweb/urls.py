@@ -6,6 +6,7 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from relayweb.api import urls as api
 from relayweb.console import (
+    again,
     audit,
     brakes,
     changes,
@@ -78,6 +79,7 @@ tenant_pages: list[URLPattern | URLResolver] = [
     path("messages/filters/<uuid:filter_id>/rename/", filters.rename, name="filter-rename"),
     path("messages/filters/<uuid:filter_id>/remove/", filters.remove, name="filter-remove"),
     path("messages/<uuid:message_id>/change/<slug:verb>/", changes.change, name="message-change"),
+    path("messages/<uuid:message_id>/again/", again.send_again, name="message-again"),
     path("messages/<uuid:message_id>/suppressions/", changes.suppressions_of, name="message-suppressions"),
     path("rejections/", rejections.rejections, name="rejections"),
     path("credentials/", credentials.credential_list, name="credentials"),

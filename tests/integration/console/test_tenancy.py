@@ -48,6 +48,7 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "message-html": ("message_id",),
     "message-eml": ("message_id",),
     "message-change": ("message_id", "verb"),
+    "message-again": ("message_id",),
     "message-suppressions": ("message_id",),
     "jobs": (),
     "job-ask": ("kind",),
