@@ -18,6 +18,7 @@ from relayweb.console import (
     imports,
     jobs,
     joining,
+    logo,
     me,
     message,
     messages,
@@ -225,6 +226,7 @@ operator_pages: list[URLPattern | URLResolver] = [
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", tenants.home, name="home"),
+    path("logo/<slug:fingerprint>/", logo.picture, name="logo"),
     path("accounts/login/", signin.sign_in, name="sign-in"),
     path("accounts/logout/", signin.sign_out, name="sign-out"),
     path("accounts/second-factor/", signin.second_factor, name="second-factor"),
