@@ -11,7 +11,7 @@ from delivery.models.brake import Appeal, Brake, CredentialStanding, UnjudgedRec
 from delivery.models.domain import DkimKey, DkimKeyState, DomainState, SendingDomain
 from delivery.models.event import DeliveryEvent
 from delivery.models.idempotency import IdempotencyKey
-from delivery.models.job import Job, JobKind, JobPart, JobState
+from delivery.models.job import LOG_KINDS, Job, JobFault, JobKind, JobPart, JobState
 from delivery.models.message import Content, Message
 from delivery.models.owed import OwedAction, OwedDsn
 from delivery.models.provider import GroupKind, ProviderGroup
@@ -49,6 +49,7 @@ from delivery.models.webhook import (
 )
 
 __all__ = [
+    "LOG_KINDS",
     "AggregateKind",
     "Alert",
     "AlertTelling",
@@ -70,6 +71,7 @@ __all__ = [
     "IdempotencyKey",
     "ImportState",
     "Job",
+    "JobFault",
     "JobKind",
     "JobPart",
     "JobState",
