@@ -237,6 +237,8 @@ SERVICE_NAME = env.text("SERVICE_NAME", "relayweb")
 # Where the operator helps, and on which terms; shown on every page, by links that only https, http and mailto may be.
 SUPPORT_URL = env.link("SUPPORT_URL")
 TERMS_URL = env.link("TERMS_URL")
+# A picture in place of our sign (relayweb.console.logo); looked at by the checks at start.
+LOGO_FILE = env.text("LOGO_FILE", "")
 if CACHE_URL and PART == "web":
     from redis.backoff import NoBackoff
     from redis.retry import Retry
@@ -259,6 +261,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",  # "Saved.", told on the page one is led to
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "relayweb.middleware.NoNul",
     "relayweb.middleware.DatabaseAway",
     "relayweb.middleware.RefusedBody",  # last: its page has the language and the fields that every page has
 ]
