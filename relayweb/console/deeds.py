@@ -37,6 +37,8 @@ DEEDS: dict[str, Text] = {
     "domain.lose": _("The sending domain {name} went to another tenant"),
     "domain.remove": _("Removed the sending domain {name}"),
     "domain.restore": _("Restored the sending domain {name}"),
+    "domain.key_renew": _("Made a new DKIM key for {name}"),
+    "domain.key_switch": _("Changed which DKIM key signs for {name}"),
     "domain.update": _("Changed the sending domain {name}"),
     "invitation.accept": _("Accepted the invitation for {name}"),
     "invitation.resend": _("Sent the invitation for {name} again"),
