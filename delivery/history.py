@@ -31,6 +31,7 @@ from delivery.models import (
     Content,
     DeliveryEvent,
     Message,
+    OwedDsn,
     ProviderGroup,
     QueueEntry,
     Recipient,
@@ -169,6 +170,7 @@ class EventView:
 class RecipientView:
     """A recipient with its whole history, oldest first.
 
+    ``reports``: what the original reverse-path was, or is to be, told about it.
     ``rests_until``: no attempt is begun before, whatever the retry schedule says; ``rest_reason`` is why, a machine word.
     """
 
@@ -178,6 +180,7 @@ class RecipientView:
     is_claimed: bool
     rests_until: datetime | None = None
     rest_reason: str = ""
+    reports: tuple[OwedDsn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -588,6 +591,9 @@ def _views(message: Message, recipients: Sequence[Recipient]) -> list[RecipientV
     waiting: dict[UUID, _Waiting] = {}
     if any(recipient.state in OPEN for recipient in recipients):
         waiting = _waiting(message, keys)
+    reports: dict[UUID, list[OwedDsn]] = defaultdict(list)
+    for report in OwedDsn.objects.filter(tenant_id=tenant, recipient_id__in=keys).order_by("happened_at", "id"):
+        reports[report.recipient_id].append(report)
     groups = {recipient.group_id for recipient in recipients if recipient.group_id is not None}
     titles = dict(
         ProviderGroup.objects.filter(id__in=groups, kind="provider").values_list("id", "title") if groups else ()
@@ -597,6 +603,7 @@ def _views(message: Message, recipients: Sequence[Recipient]) -> list[RecipientV
             row=_row(recipient, message, provider=titles.get(recipient.group_id or 0, "")),
             attempts=tuple(attempts[recipient.id]),
             events=tuple(events[recipient.id]),
+            reports=tuple(reports[recipient.id]),
             **waiting.get(recipient.id, _Waiting())._asdict(),
         )
         for recipient in recipients

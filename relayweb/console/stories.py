@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from uuid import UUID
 
 from django.utils.functional import Promise
 from django.utils.html import conditional_escape
@@ -19,7 +20,7 @@ from delivery.core.classification import Action, ReplyClass, Scope
 from delivery.core.reply import Origin, Phase
 from delivery.core.states import EventKind, RecipientState
 from delivery.history import AttemptView, EventView, RecipientRow, RecipientView
-from delivery.models import Message
+from delivery.models import Message, OwedAction, OwedDsn
 from relayweb.console import moments, words
 from relayweb.console.words import Mark, NextMove, fill
 
@@ -113,6 +114,15 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """What the original reverse-path was told about a recipient. ``message_id``: the report, as long as its row is kept."""
+
+    sentence: SafeString
+    at: datetime
+    message_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """The answer for one recipient; empty parts are not printed."""
 
@@ -127,6 +137,7 @@ class Told:
     next_move: NextMove | None = None
     their_words: TheirWords | None = None
     timeline: tuple[Moment, ...] = field(default=())
+    reports: tuple[Report, ...] = ()
 
     @property
     def row(self) -> RecipientRow:
@@ -175,7 +186,15 @@ def tell(view: RecipientView, message: Message) -> Told:
         next_move=next_move,
         their_words=_their_words(view),
         timeline=_timeline(view),
+        reports=tuple(_report(one, message) for one in view.reports),
     )
+
+
+def _report(owed: OwedDsn, message: Message) -> Report:
+    said = words.REPORT_SUBJECTS[OwedAction(owed.action)]
+    sentence = words.REPORT_OUTCOMES.get(owed.outcome, words.REPORT_WAITS)
+    filled = fill(sentence, to=message.reverse_path, said=said)
+    return Report(filled, owed.written_at or owed.happened_at, owed.told_in)
 
 
 _Answer = tuple[
