@@ -170,7 +170,6 @@ class EventView:
 class RecipientView:
     """A recipient with its whole history, oldest first.
 
-    ``reports``: what the original reverse-path was, or is to be, told about it.
     ``rests_until``: no attempt is begun before, whatever the retry schedule says; ``rest_reason`` is why, a machine word.
     """
 
@@ -180,7 +179,6 @@ class RecipientView:
     is_claimed: bool
     rests_until: datetime | None = None
     rest_reason: str = ""
-    reports: tuple[OwedDsn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -535,6 +533,15 @@ def recipients_by_id(message: Message, recipient_ids: Sequence[UUID]) -> tuple[R
     return tuple(_views(message, [found[key] for key in recipient_ids if key in found]))
 
 
+def reports_of(message: Message, recipient_ids: Sequence[UUID]) -> dict[UUID, list[OwedDsn]]:
+    """What the original reverse-path was, or is to be, told about recipients of the message, oldest first."""
+    reports: dict[UUID, list[OwedDsn]] = defaultdict(list)
+    found = OwedDsn.objects.filter(tenant_id=message.tenant_id, recipient_id__in=recipient_ids)
+    for report in found.order_by("happened_at", "id"):
+        reports[report.recipient_id].append(report)
+    return reports
+
+
 def _recipients_of(message: Message) -> QuerySet[Recipient]:
     # Recipients carry the millisecond of their message: a range of one millisecond leaves one partition to read.
     first, last = _millisecond_of(message.id)
@@ -591,9 +598,6 @@ def _views(message: Message, recipients: Sequence[Recipient]) -> list[RecipientV
     waiting: dict[UUID, _Waiting] = {}
     if any(recipient.state in OPEN for recipient in recipients):
         waiting = _waiting(message, keys)
-    reports: dict[UUID, list[OwedDsn]] = defaultdict(list)
-    for report in OwedDsn.objects.filter(tenant_id=tenant, recipient_id__in=keys).order_by("happened_at", "id"):
-        reports[report.recipient_id].append(report)
     groups = {recipient.group_id for recipient in recipients if recipient.group_id is not None}
     titles = dict(
         ProviderGroup.objects.filter(id__in=groups, kind="provider").values_list("id", "title") if groups else ()
@@ -603,7 +607,6 @@ def _views(message: Message, recipients: Sequence[Recipient]) -> list[RecipientV
             row=_row(recipient, message, provider=titles.get(recipient.group_id or 0, "")),
             attempts=tuple(attempts[recipient.id]),
             events=tuple(events[recipient.id]),
-            reports=tuple(reports[recipient.id]),
             **waiting.get(recipient.id, _Waiting())._asdict(),
         )
         for recipient in recipients

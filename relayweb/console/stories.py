@@ -6,6 +6,7 @@ Pure functions from what delivery.history found to what a page prints; no querie
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
@@ -163,7 +164,7 @@ class Told:
         return words.NEXT_MOVES[self.next_move]
 
 
-def tell(view: RecipientView, message: Message) -> Told:
+def tell(view: RecipientView, message: Message, *, reports: Sequence[OwedDsn] = ()) -> Told:
     row = view.row
     marks = []
     if row.is_test:
@@ -186,7 +187,7 @@ def tell(view: RecipientView, message: Message) -> Told:
         next_move=next_move,
         their_words=_their_words(view),
         timeline=_timeline(view),
-        reports=tuple(_report(one, message) for one in view.reports),
+        reports=tuple(_report(one, message) for one in reports),
     )
 
 
