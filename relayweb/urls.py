@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, include, path
 
+from relayweb import guide
 from relayweb.api import urls as api
 from relayweb.console import (
     again,
@@ -157,6 +158,7 @@ operator_pages: list[URLPattern | URLResolver] = [
     path("", health.health_page, name="operator-health"),
     path("live/", health.live, name="operator-health-live"),
     path("alerts/", alerts.page, name="operator-alerts"),
+    path("alerts/live/", alerts.live, name="operator-alerts-live"),
     path("alerts/test/", alerts.send_test, name="operator-alert-test"),
     path("alerts/<uuid:alert_id>/", alerts.alert_page, name="operator-alert"),
     path("alerts/<uuid:alert_id>/acknowledge/", alerts.acknowledge, name="operator-alert-acknowledge"),
@@ -199,6 +201,8 @@ operator_pages: list[URLPattern | URLResolver] = [
     path("nodes/<str:name>/resume/", nodes.resume, name="operator-node-resume"),
     path("tenants/", operator_tenants.tenant_list, name="operator-tenants"),
     path("tenants/<slug:slug>/", operator_tenants.page, name="operator-tenant"),
+    path("tenants/<slug:slug>/score/", operator_tenants.score, name="operator-tenant-score"),
+    path("tenants/<slug:slug>/domains/<str:name>/", operator_tenants.domain_page, name="operator-tenant-domain"),
     path("tenants/<slug:slug>/limits/", operator_tenants.limits, name="operator-tenant-limits"),
     path("tenants/<slug:slug>/step/", operator_tenants.step, name="operator-tenant-step"),
     path("tenants/<slug:slug>/suspend/", operator_tenants.suspend, name="operator-tenant-suspend"),
@@ -252,6 +256,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("join/<str:token>/", joining.join, name="join"),
     path("welcome/<str:token>/", signin.welcome, name="welcome"),
     path(unsubscribing.ROUTE, unsubscribing.page, name="unsubscribe"),
+    path("guide/", guide.page, name="guide"),
+    path("guide/<slug:name>/", guide.page, name="guide-page"),
     path("me/language/", preferences.choose_language, name="language"),
     path("me/theme/", preferences.choose_theme, name="theme"),
     path("me/clock/", preferences.choose_clock, name="clock"),

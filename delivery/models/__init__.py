@@ -18,7 +18,7 @@ from delivery.models.provider import GroupKind, ProviderGroup
 from delivery.models.queue import DomainRoute, Lane, Path, PathUse, QueueEntry, Worker
 from delivery.models.recipient import Recipient
 from delivery.models.rejection import RejectionEntry
-from delivery.models.reputation import ReputationScore
+from delivery.models.reputation import ReputationScore, SenderScore
 from delivery.models.returned import Complaint, ReturnedKind, ReturnedMail
 from delivery.models.route import Route
 from delivery.models.rule import ReplyRule, UnmatchedReply
@@ -95,6 +95,7 @@ __all__ = [
     "ReturnedMail",
     "Route",
     "SavedFilter",
+    "SenderScore",
     "SendingDomain",
     "SourceAddress",
     "SourceCheck",

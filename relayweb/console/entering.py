@@ -19,13 +19,13 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.crypto import constant_time_compare
-from django.utils.http import url_has_allowed_host_and_scheme
 
 from accounts import browsers
 from accounts.audit import Actor
 from accounts.factors import Site
 from accounts.models import User
 from relayweb.console import preferences, visits
+from relayweb.console.targets import is_own_path
 from relayweb.letters import Where
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
@@ -127,7 +127,7 @@ def actor_of(request: HttpRequest) -> Actor:
 def safe_target(request: HttpRequest) -> str:
     """A page of ours that was asked for, else the start page."""
     wanted = request.POST.get("next") or request.GET.get("next") or ""
-    if url_has_allowed_host_and_scheme(wanted, allowed_hosts=None):
+    if is_own_path(wanted):
         return wanted
     return settings.LOGIN_REDIRECT_URL
 

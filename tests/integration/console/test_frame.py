@@ -6,8 +6,10 @@ import pytest
 from django.core.management import call_command
 from django.db import OperationalError, connection
 from django.test import Client, RequestFactory, override_settings
+from django.urls import get_resolver
 
 from delivery import history
+from delivery.models import SavedFilter
 from relayweb.console import errors
 from relayweb.middleware import ClientAddress
 from tests.support.journeys import EXAMPLES, Cast, write_message
@@ -187,6 +189,38 @@ def test_connections_of_the_web_are_bounded_in_time() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SHOW statement_timeout")
         assert cursor.fetchone()[0] == "8s"
+
+
+def test_no_form_can_be_sent_from_another_site() -> None:
+    """By name: a new route that does without the token has to be put here on purpose."""
+
+    def routes(resolver, before: str = ""):  # type: ignore[no-untyped-def]
+        for one in resolver.url_patterns:
+            path = before + str(one.pattern)
+            yield from routes(one, path) if hasattr(one, "url_patterns") else [(path, one)]
+
+    exempt = {
+        one.name
+        for path, one in routes(get_resolver())
+        if getattr(one.callback, "csrf_exempt", False) and "api/v1" not in path
+    }
+
+    assert exempt == {
+        "unsubscribe",
+        "sendgrid-mail-send",
+        "sendgrid-nothing",
+        "api-nothing",
+    }  # bearer of a key or a token
+
+
+def test_a_form_with_a_nul_is_refused_and_breaks_nothing(cast: Cast, alice: Client) -> None:
+    saved = SavedFilter.objects.create(tenant=cast.acme, person=cast.alice, name="mine", query="state=queued")
+
+    answer = alice.post(f"/t/acme/messages/filters/{saved.pk}/rename/", {"name": "a\0b"})
+
+    assert answer.status_code == 400
+    saved.refresh_from_db()
+    assert saved.name == "mine"
 
 
 def test_the_operators_logo_and_links_stand_on_pages_and_in_letters(cast: Cast, tmp_path, mailbox) -> None:  # type: ignore[no-untyped-def]
