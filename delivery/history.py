@@ -31,6 +31,7 @@ from delivery.models import (
     Content,
     DeliveryEvent,
     Message,
+    OwedDsn,
     ProviderGroup,
     QueueEntry,
     Recipient,
@@ -530,6 +531,15 @@ def recipients_by_id(message: Message, recipient_ids: Sequence[UUID]) -> tuple[R
     """Known recipients of a message as they stand now, in the order asked for."""
     found = {recipient.id: recipient for recipient in _recipients_of(message).filter(id__in=recipient_ids)}
     return tuple(_views(message, [found[key] for key in recipient_ids if key in found]))
+
+
+def reports_of(message: Message, recipient_ids: Sequence[UUID]) -> dict[UUID, list[OwedDsn]]:
+    """What the original reverse-path was, or is to be, told about recipients of the message, oldest first."""
+    reports: dict[UUID, list[OwedDsn]] = defaultdict(list)
+    found = OwedDsn.objects.filter(tenant_id=message.tenant_id, recipient_id__in=recipient_ids)
+    for report in found.order_by("happened_at", "id"):
+        reports[report.recipient_id].append(report)
+    return reports
 
 
 def _recipients_of(message: Message) -> QuerySet[Recipient]:

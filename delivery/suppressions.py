@@ -374,7 +374,7 @@ def _all_of(tenant: Tenant | None) -> QuerySet[Suppression]:
     return rows.select_related("stream", "tenant")
 
 
-def find_by_id(tenant: Tenant, key: UUID) -> Suppression:
+def find_by_id(tenant: Tenant | None, key: UUID) -> Suppression:
     """Also one that is removed. Raises NotFound."""
     found = _all_of(tenant).filter(pk=key).first()
     if found is None:
@@ -382,7 +382,7 @@ def find_by_id(tenant: Tenant, key: UUID) -> Suppression:
     return found
 
 
-def exact_matches(tenant: Tenant, text: str) -> list[Suppression]:
+def exact_matches(tenant: Tenant | None, text: str) -> list[Suppression]:
     """What keeps mail to this very address, domain or pattern back: itself first, then its domain, then patterns."""
     try:
         target = read_target(text)
@@ -422,7 +422,7 @@ class ListPage:
 
 
 def page_of(
-    tenant: Tenant,
+    tenant: Tenant | None,
     wanted: ListFilter,
     *,
     before: UUID | None = None,
@@ -441,7 +441,7 @@ def page_of(
     )
 
 
-def count_up_to(tenant: Tenant, wanted: ListFilter, *, most: int = 10_000) -> int:
+def count_up_to(tenant: Tenant | None, wanted: ListFilter, *, most: int = 10_000) -> int:
     """How many there are; ``most`` + 1 stands for more than that."""
     return wanted.narrowed(_all_of(tenant)).order_by()[: most + 1].count()
 

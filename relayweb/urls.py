@@ -53,6 +53,7 @@ from relayweb.console.admin import (
     throttles,
 )
 from relayweb.console.admin import brakes as operator_brakes
+from relayweb.console.admin import suppressions as operator_suppressions
 from relayweb.console.admin import tenants as operator_tenants
 
 tenant_pages: list[URLPattern | URLResolver] = [
@@ -212,6 +213,16 @@ operator_pages: list[URLPattern | URLResolver] = [
     path("brakes/<uuid:brake_id>/", operator_brakes.page, name="operator-brake"),
     path("brakes/<uuid:brake_id>/release/", operator_brakes.release, name="operator-brake-release"),
     path("brakes/<uuid:brake_id>/refuse/", operator_brakes.refuse, name="operator-brake-refuse"),
+    path("suppressions/", operator_suppressions.suppression_list, name="operator-suppressions"),
+    path("suppressions/add/", operator_suppressions.add, name="operator-suppression-add"),
+    path(
+        "suppressions/<uuid:suppression_id>/remove/", operator_suppressions.remove, name="operator-suppression-remove"
+    ),
+    path(
+        "suppressions/<uuid:suppression_id>/restore/",
+        operator_suppressions.restore,
+        name="operator-suppression-restore",
+    ),
     path("approvals/", approvals.page, name="operator-approvals"),
     path("approvals/<slug:slug>/", approvals.decide, name="operator-approval"),
     path("rules/", rules.rule_list, name="operator-rules"),

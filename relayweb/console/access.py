@@ -73,6 +73,7 @@ def tenant_page(role: Role = Role.ANALYST) -> Callable[[View], View]:
             return view(request, seat, **kwargs)
 
         within.is_tenant_page = True  # type: ignore[attr-defined]
+        within.role = role  # type: ignore[attr-defined]
         return within
 
     return wrap

@@ -232,6 +232,25 @@ VALUES: dict[str, Text] = {
 }
 
 
+# What a state is called here, of whichever thing it is: in the middle of a sentence, so without an icon or capitals.
+STATES: dict[str, Text] = {
+    "active": pgettext_lazy("state", "active"),
+    "closed": pgettext_lazy("state", "closed"),
+    "disabled": pgettext_lazy("state", "switched off"),
+    "finished": pgettext_lazy("state", "finished"),
+    "lapsed": pgettext_lazy("state", "lapsed"),
+    "paused": pgettext_lazy("state", "paused"),
+    "pending": pgettext_lazy("state", "not verified yet"),
+    "removed": pgettext_lazy("state", "removed"),
+    "retired": pgettext_lazy("state", "retired"),
+    "running": pgettext_lazy("state", "running"),
+    "stopped": pgettext_lazy("state", "stopped"),
+    "suspended": pgettext_lazy("state", "suspended"),
+    "unusable": pgettext_lazy("state", "unusable"),
+    "verified": pgettext_lazy("state", "verified"),
+}
+
+
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[Text, str, str]]:
     """What changed: its name, what it was and what it is; empty for what was not there."""
     written = [
@@ -244,6 +263,8 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[T
 def _written(value: Any, name: str) -> str:
     if name == "role" and value in Role.values:
         return str(ROLES[Role(value)])
+    if name == "state" and value in STATES:
+        return str(STATES[value])
     match value:
         case None | "" | []:
             return ""

@@ -30,6 +30,7 @@ from delivery.models import (
     JobFault,
     JobKind,
     JobState,
+    OwedAction,
     SuppressionKind,
     SuppressionReason,
     SuppressionScope,
@@ -246,6 +247,21 @@ JOB_STATES: dict[JobState, Mark] = {
     JobState.DONE: Mark(_("Done"), "", tone="ok", icon="circle-check"),
     JobState.CANCELLED: Mark(_("Stopped"), "", tone="quiet", icon="player-stop"),
     JobState.FAILED: Mark(_("Failed"), "", tone="fail", icon="circle-x"),
+}
+
+# Reports to the original reverse-path: {to} is told {said}. Their subjects are those of delivery.reports.owed.
+REPORT_SUBJECTS: dict[OwedAction, Text] = {
+    OwedAction.FAILED: _("Your mail could not be delivered"),
+    OwedAction.DELAYED: _("Your mail is delayed"),
+    OwedAction.RELAYED: _("Your mail was accepted by the receiving server"),
+    OwedAction.RETURNED: _("Your mail was returned after it had been accepted"),
+}
+REPORT_WAITS: Text = _("A report to {to} is being written: “{said}”")
+REPORT_OUTCOMES: dict[str, Text] = {
+    "written": _("A report went to {to}: “{said}”"),
+    "overtaken": _("A report to {to} (“{said}”) was not needed any more: the mail had gone on meanwhile."),
+    "given_up": _("A report to {to} (“{said}”) could not be handed over for days, and was given up."),
+    "gone": _("A report to {to} (“{said}”) was left out: the mail is not kept any more."),
 }
 
 # By what figures are divided.

@@ -14,7 +14,7 @@ from django.utils import timezone
 from accounts import factors, invitations, notices, people, sealing, tenants, trust
 from accounts.audit import Actor
 from accounts.models import Membership, NoticeKind, Passkey, User
-from delivery import domains, sources, throttles
+from delivery import domains, jobs, sources, suppressions, throttles
 from delivery.alerts import episodes
 from delivery.alerts.rules import Found
 from delivery.brakes import pulling
@@ -30,9 +30,11 @@ from delivery.models import (
     SourceAddress,
     SourceCheck,
     Stream,
+    SuppressionReason,
     Worker,
 )
 from delivery.models import Path as DeliveryPath
+from delivery.suppressions import Cause, read_target
 from delivery.warmup import plans
 from tests.browser.looks import in_each_look, is_turn_of_axe
 from tests.support.journeys import EXAMPLES, PASSWORD, Cast, Fate, Try, write_examples, write_message, write_rejections
@@ -113,6 +115,7 @@ def pages(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]]:
             ("headers", f"{path}?view=headers"),
             ("preview", f"{path}?view=preview"),
             ("identifiers", f"{path}?view=identifiers"),
+            ("send again", f"{path}again/"),
             ("rejections", "/t/acme/rejections/"),
             ("start", "/t/acme/start/"),
             ("domains, none", "/t/acme/domains/"),
@@ -184,6 +187,8 @@ def pages_of_people(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]]:
     trust.begin(cast.acme, actor=Actor.system("test"))
     cast.globex.awaits_approval = True
     cast.globex.save()
+    archive = jobs.ask_for_archive(cast.acme, actor=Actor.person(cast.alice))
+    jobs.work()
     secret = factors.new_secret()
     step = int(time.time()) // factors.STEP_SECONDS - 1
     factors.set_one_time_password(cast.charlie, secret, factors.code_at(secret, step), actor=Actor.person(cast.charlie))
@@ -238,6 +243,8 @@ def pages_of_people(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]]:
             ("transfer", "/t/acme/team/transfer/"),
             ("settings", "/t/acme/settings/"),
             ("close", "/t/acme/settings/close/"),
+            ("export of everything", "/t/acme/settings/export/"),
+            ("export of everything, done", f"/t/acme/messages/jobs/{archive.pk}/"),
             ("notices", "/t/acme/notices/"),
             ("notice choices", "/t/acme/notices/choices/"),
             ("audit", "/t/acme/audit/"),
@@ -281,6 +288,8 @@ def pages_of_operations(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]
     cast.acme.save()
     throttles.suspend_path(others[0], group, length=timedelta(hours=3), reason="y" * 300, actor=operator)
 
+    target, cause = read_target(f"{'t' * 60}@{'r' * 60}.example"), Cause(SuppressionReason.MANUAL, detail="d" * 300)
+    suppressions.add(suppressions.Owner(), target, cause, actor=operator)
     stand_with_receivers(others[1], group, operator)
     silent = {f"{'n' * 60}-{n}": {"part": "worker", "since": timezone.now().isoformat()} for n in range(3)}
     episodes.watch({"worker_silent": Found(silent)})
@@ -310,6 +319,8 @@ def pages_of_operations(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]
             ("standing, one", f"/operator/standing/{others[1].pk}/{group.pk}/"),
             ("warm-up, start", f"/operator/standing/{others[1].pk}/{group.pk}/start/"),
             ("checks", f"/operator/sources/{others[1].pk}/checks/"),
+            ("suppressions for everybody", "/operator/suppressions/"),
+            ("suppressions for everybody, add", "/operator/suppressions/add/"),
             ("sources", "/operator/sources/"),
             ("sources, nothing", "/operator/sources/?q=zzz"),
             ("source", f"/operator/sources/{first.pk}/"),

@@ -8,12 +8,14 @@ import re
 from pathlib import Path
 
 from django.test import Client
+from django.utils.translation import override
 
 from accounts import audit
 from accounts.audit import Actor
 from accounts.identifiers import uuid7
+from accounts.models import TenantState
 from delivery.changes import VERBS
-from delivery.models import LOG_KINDS
+from delivery.models import LOG_KINDS, DomainState, SourceState, WarmUpState, WebhookState
 from relayweb.console import deeds
 from tests.support.journeys import Cast
 
@@ -117,3 +119,11 @@ def test_every_action_of_the_code_has_words() -> None:
 
 
 KNOWN_NOUNS = {name.split(".")[0] for name in deeds.DEEDS}
+
+
+def test_every_state_that_the_log_names_has_a_word() -> None:
+    kinds = (TenantState, DomainState, WebhookState, SourceState, WarmUpState)
+
+    assert {state.value for kind in kinds for state in kind} == set(deeds.STATES)
+    with override("ja"):
+        assert deeds.changes({"state": "active"}, {"state": "suspended"})[0][1:] == ("有効", "停止中")
