@@ -37,6 +37,7 @@ from relayweb.console import (
     webhook_calls,
     webhooks,
 )
+from relayweb.console.admin import acting as operator_acting
 from relayweb.console.admin import (
     alerts,
     approvals,
@@ -49,6 +50,7 @@ from relayweb.console.admin import (
     standing,
     throttles,
 )
+from relayweb.console.admin import audit as operator_audit
 from relayweb.console.admin import brakes as operator_brakes
 from relayweb.console.admin import tenants as operator_tenants
 
@@ -197,6 +199,8 @@ operator_pages: list[URLPattern | URLResolver] = [
     path("tenants/<slug:slug>/", operator_tenants.page, name="operator-tenant"),
     path("tenants/<slug:slug>/score/", operator_tenants.score, name="operator-tenant-score"),
     path("tenants/<slug:slug>/domains/<str:name>/", operator_tenants.domain_page, name="operator-tenant-domain"),
+    path("tenants/<slug:slug>/act/", operator_acting.begin, name="operator-tenant-act"),
+    path("acting/end/", operator_acting.end, name="acting-end"),
     path("tenants/<slug:slug>/limits/", operator_tenants.limits, name="operator-tenant-limits"),
     path("tenants/<slug:slug>/step/", operator_tenants.step, name="operator-tenant-step"),
     path("tenants/<slug:slug>/suspend/", operator_tenants.suspend, name="operator-tenant-suspend"),
@@ -207,6 +211,8 @@ operator_pages: list[URLPattern | URLResolver] = [
     path("brakes/<uuid:brake_id>/", operator_brakes.page, name="operator-brake"),
     path("brakes/<uuid:brake_id>/release/", operator_brakes.release, name="operator-brake-release"),
     path("brakes/<uuid:brake_id>/refuse/", operator_brakes.refuse, name="operator-brake-refuse"),
+    path("audit/", operator_audit.page, name="operator-audit"),
+    path("audit/export/", operator_audit.export, name="operator-audit-export"),
     path("approvals/", approvals.page, name="operator-approvals"),
     path("approvals/<slug:slug>/", approvals.decide, name="operator-approval"),
     path("rules/", rules.rule_list, name="operator-rules"),

@@ -332,6 +332,7 @@ def pages_of_operations(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]
             ("brakes", "/operator/brakes/"),
             ("brake", f"/operator/brakes/{brake.pk}/"),
             ("brake, release", f"/operator/brakes/{brake.pk}/release/"),
+            ("operators' audit", "/operator/audit/"),
             ("operated tenant, pause", "/operator/tenants/acme/suspend/"),
         ):
             yield name, window.open(address)

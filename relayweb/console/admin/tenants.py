@@ -23,6 +23,7 @@ from delivery.reputation import senders
 from relayweb.console import score_words
 from relayweb.console.access import operator_page
 from relayweb.console.admin.asking import Question, actor_of, ask
+from relayweb.console.admin.audit import masked
 from relayweb.console.admin.brakes import LevelForm
 from relayweb.console.admin.labels import TENANT_STATES, Change
 from relayweb.console.forms import ConsoleForm, tell, tell_refusal
@@ -118,7 +119,7 @@ def _page(
         "score": senders.latest(tenant),
         "brakes": Brake.objects.of(tenant).filter(ended_at=None).count(),
         "brake_level": LevelForm(initial={"level": tenant.brake_level}),
-        "changes": [Change(entry) for entry in changes.rows],
+        "changes": [Change(masked(entry)) for entry in changes.rows],
     }
     return render(request, "console/admin/tenants/page.html", context)
 
