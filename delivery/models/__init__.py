@@ -9,12 +9,14 @@ from delivery.models.alert import Alert, AlertTelling
 from delivery.models.attempt import Attempt
 from delivery.models.brake import Appeal, Brake, CredentialStanding, UnjudgedRecipient
 from delivery.models.domain import DkimKey, DkimKeyState, DomainState, SendingDomain
+from delivery.models.domain_listing import DomainListCheck
 from delivery.models.event import DeliveryEvent
 from delivery.models.idempotency import IdempotencyKey
 from delivery.models.job import Job, JobKind, JobPart, JobState
 from delivery.models.message import Content, Message
 from delivery.models.owed import OwedAction, OwedDsn
 from delivery.models.provider import GroupKind, ProviderGroup
+from delivery.models.provider_data import ProviderDataKind, ProviderDay, ProviderImport
 from delivery.models.queue import DomainRoute, Lane, Path, PathUse, QueueEntry, Worker
 from delivery.models.recipient import Recipient
 from delivery.models.rejection import RejectionEntry
@@ -62,6 +64,7 @@ __all__ = [
     "DkimKey",
     "DkimKeyState",
     "DmarcRow",
+    "DomainListCheck",
     "DomainReport",
     "DomainRoute",
     "DomainState",
@@ -83,7 +86,10 @@ __all__ = [
     "PathHour",
     "PathUse",
     "PoolKind",
+    "ProviderDataKind",
+    "ProviderDay",
     "ProviderGroup",
+    "ProviderImport",
     "QueueEntry",
     "Recipient",
     "RejectionEntry",
