@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import structlog
 from django.conf import settings
@@ -71,7 +72,7 @@ def latest_of_all() -> list[DomainListCheck]:
     )
 
 
-def severely_listed(keys: Sequence[object]) -> set[object]:
+def severely_listed(keys: Sequence[UUID]) -> set[UUID]:
     """Of these domains, those that a list has severely by their last look."""
     rows = DomainListCheck.objects.filter(domain_id__in=keys, checked_at__gt=timezone.now() - 8 * EVERY)
     last = rows.order_by("domain_id", "-checked_at", "-id").distinct("domain_id").values_list("domain_id", "results")

@@ -189,7 +189,7 @@ def _brakes(keys: list[UUID]) -> dict[UUID, set[str]]:
     return found
 
 
-def _caps_of(domain: SendingDomain, listed: set[object]) -> set[str]:
+def _caps_of(domain: SendingDomain, listed: set[UUID]) -> set[str]:
     caps = {"severe_listing"} if domain.pk in listed else set()
     return caps | {"records"} if domain.state == DomainState.LAPSED or domain.failing_since is not None else caps
 
