@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, include, path
 
+from relayweb import guide
 from relayweb.api import urls as api
 from relayweb.console import (
+    again,
     audit,
     brakes,
     changes,
@@ -17,6 +19,7 @@ from relayweb.console import (
     imports,
     jobs,
     joining,
+    logo,
     me,
     message,
     messages,
@@ -81,6 +84,7 @@ tenant_pages: list[URLPattern | URLResolver] = [
     path("messages/filters/<uuid:filter_id>/rename/", filters.rename, name="filter-rename"),
     path("messages/filters/<uuid:filter_id>/remove/", filters.remove, name="filter-remove"),
     path("messages/<uuid:message_id>/change/<slug:verb>/", changes.change, name="message-change"),
+    path("messages/<uuid:message_id>/again/", again.send_again, name="message-again"),
     path("messages/<uuid:message_id>/suppressions/", changes.suppressions_of, name="message-suppressions"),
     path("rejections/", rejections.rejections, name="rejections"),
     path("credentials/", credentials.credential_list, name="credentials"),
@@ -146,6 +150,7 @@ tenant_pages: list[URLPattern | URLResolver] = [
     path("notices/choices/", notices.choices, name="notice-choices"),
     path("settings/", tenant_settings.page, name="settings"),
     path("settings/usage/", tenant_settings.usage_by_month, name="usage-by-month"),
+    path("settings/export/", jobs.ask_for_everything, name="settings-export"),
     path("settings/close/", tenant_settings.close, name="settings-close"),
     path("audit/", audit.page, name="audit"),
     path("audit/export/", audit.export, name="audit-export"),
@@ -236,6 +241,7 @@ operator_pages: list[URLPattern | URLResolver] = [
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", tenants.home, name="home"),
+    path("logo/<slug:fingerprint>/", logo.picture, name="logo"),
     path("accounts/login/", signin.sign_in, name="sign-in"),
     path("accounts/logout/", signin.sign_out, name="sign-out"),
     path("accounts/second-factor/", signin.second_factor, name="second-factor"),
@@ -250,6 +256,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("join/<str:token>/", joining.join, name="join"),
     path("welcome/<str:token>/", signin.welcome, name="welcome"),
     path(unsubscribing.ROUTE, unsubscribing.page, name="unsubscribe"),
+    path("guide/", guide.page, name="guide"),
+    path("guide/<slug:name>/", guide.page, name="guide-page"),
     path("me/language/", preferences.choose_language, name="language"),
     path("me/theme/", preferences.choose_theme, name="theme"),
     path("me/clock/", preferences.choose_clock, name="clock"),

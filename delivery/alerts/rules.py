@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 
 _DATA = Path(__file__).with_name("rules.toml")
 _GONE_AFTER = timedelta(days=1)
+_RUNBOOKS = "docs/runbooks.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Rule:
     opens_after: timedelta
     closes_after: timedelta
     threshold: float | None
+    runbook: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ def rules() -> Mapping[str, Rule]:
             timedelta(seconds=one["opens_after"]),
             timedelta(seconds=one["closes_after"]),
             chosen.get(kind, one.get("threshold")),
+            f"{_RUNBOOKS}#{one['runbook']}",
         )
         for kind, one in data.items()
     }

@@ -12,7 +12,7 @@ from delivery.models.domain import DkimKey, DkimKeyState, DomainState, SendingDo
 from delivery.models.domain_listing import DomainListCheck
 from delivery.models.event import DeliveryEvent
 from delivery.models.idempotency import IdempotencyKey
-from delivery.models.job import Job, JobKind, JobPart, JobState
+from delivery.models.job import LOG_KINDS, Job, JobFault, JobKind, JobPart, JobState
 from delivery.models.message import Content, Message
 from delivery.models.owed import OwedAction, OwedDsn
 from delivery.models.provider import GroupKind, ProviderGroup
@@ -51,6 +51,7 @@ from delivery.models.webhook import (
 )
 
 __all__ = [
+    "LOG_KINDS",
     "AggregateKind",
     "Alert",
     "AlertTelling",
@@ -73,6 +74,7 @@ __all__ = [
     "IdempotencyKey",
     "ImportState",
     "Job",
+    "JobFault",
     "JobKind",
     "JobPart",
     "JobState",

@@ -28,7 +28,7 @@ CHANGES = frozenset({"message-change", "domain-check", "suppression-add", "suppr
 # Secrets, and where they are made or hidden in addresses.
 SECRETS = ("credential-issue", "credential-secret", "credential-rotate", "credential-revoke", "webhook")
 # Content, and what carries parts of it.
-CONTENT = frozenset({"message-html", "message-eml", "job-ask", "job-file", "start-live"})
+CONTENT = frozenset({"message-html", "message-eml", "message-again", "job-ask", "job-file", "start-live"})
 CONTENT_VIEWS = frozenset({"headers", "preview"})
 
 

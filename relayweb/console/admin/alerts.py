@@ -52,6 +52,7 @@ class Line:
     title: str
     sentence: str
     to_do: str
+    runbook: str
     mark: Mark
     severity: Mark
     is_muted: bool
@@ -72,6 +73,7 @@ def line_of(alert: Alert) -> Line:
         alert_words.title(alert),
         alert_words.sentence(alert),
         alert_words.to_do(alert),
+        alert_words.runbook(alert),
         mark,
         severity,
         is_muted,

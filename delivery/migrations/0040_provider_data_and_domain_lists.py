@@ -9,7 +9,7 @@ import accounts.identifiers
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("delivery", "0037_sender_scores"),
+        ("delivery", "0039_jobs_make_archives"),
     ]
 
     operations = [
