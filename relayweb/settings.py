@@ -165,6 +165,9 @@ DOMAIN_RECHECK_SECONDS = env.integer("DOMAIN_RECHECK_SECONDS", 86_400, minimum=1
 DNS = env.endpoint("DNS")
 # Blocklists of addresses: which, through which resolver (public ones get no answers), with which key.
 BLOCKLISTS = [] if env.text("BLOCKLISTS", "") == "off" else env.words("BLOCKLISTS", "spamhaus_zen,spamcop,mailspike")
+DOMAIN_BLOCKLISTS = (
+    [] if env.text("DOMAIN_BLOCKLISTS", "") == "off" else env.words("DOMAIN_BLOCKLISTS", "spamhaus_dbl,surbl")
+)
 BLOCKLIST_DNS = env.endpoint("BLOCKLIST_DNS")
 SPAMHAUS_KEY = env.secret("SPAMHAUS_KEY", "")
 # The name servers on this machine validate DNSSEC, and say so truly; of others nobody knows who answered on the way.

@@ -57,6 +57,9 @@ class Tenant(models.Model):
     content_retention_days = models.PositiveSmallIntegerField(default=7)
     log_retention_days = models.PositiveSmallIntegerField(default=90)
     keeps_content_after_delivery = models.BooleanField(default=True)
+    lets_operators_read = models.BooleanField(
+        default=False, db_default=False, help_text="an operator who acts for a member sees subjects and contents"
+    )
     refuses_suppressed = models.BooleanField(
         default=False, help_text="at RCPT; off: mail to suppressed recipients is accepted and shown as suppressed"
     )

@@ -12,7 +12,7 @@ from django.utils.functional import SimpleLazyObject
 from django.utils.translation import get_language
 
 from accounts.models import Membership, Notice, Role, Tenant
-from relayweb.console import logo
+from relayweb.console import acting, logo
 from relayweb.console.access import UTC_COOKIE
 
 THEME_COOKIE = "relay_theme"
@@ -32,6 +32,7 @@ def console(request: HttpRequest) -> dict[str, Any]:
         "theme": theme if theme in THEMES else "",
         "is_utc": request.COOKIES.get(UTC_COOKIE) == "utc",
         "seat": getattr(request, "seat", None),
+        "acting": SimpleLazyObject(lambda: acting.shown(request)),
         "reference": getattr(request, "reference", ""),
         "is_test_profile": settings.TEST_PROFILE,
         "notice_count": SimpleLazyObject(lambda: _open_notices(request)),

@@ -29,7 +29,7 @@ from delivery.domain_checks import Finding, Level, RecordCheck, level_of
 from delivery.domain_names import registered_domain
 from delivery.models import DomainState, SendingDomain
 from delivery.queue import control
-from relayweb.console import moments, score_words, words
+from relayweb.console import domain_lists, moments, score_words, words
 from relayweb.console.access import Seat, tenant_page
 from relayweb.console.forms import ConsoleForm, tell, tell_refusal
 from relayweb.console.messages import unchanged
@@ -141,7 +141,12 @@ def page(request: HttpRequest, seat: Seat, name: str) -> HttpResponse:
     return render(
         request,
         "console/domains/domain.html",
-        {"section": "domains", "score": score_words.shown(seat.tenant, domain), **_context(domain)},
+        {
+            "section": "domains",
+            "score": score_words.shown(seat.tenant, domain),
+            "listings": domain_lists.listings_of(domain),
+            **_context(domain),
+        },
     )
 
 

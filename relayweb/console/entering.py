@@ -87,8 +87,8 @@ def prove(request: HttpRequest) -> None:
     request.session[_PROVED_KEY] = int(time.time())
 
 
-def is_proved(request: HttpRequest) -> bool:
-    return time.time() - request.session.get(_PROVED_KEY, 0) < _PROVED_SECONDS
+def is_proved(request: HttpRequest, *, within_seconds: float = _PROVED_SECONDS) -> bool:
+    return time.time() - request.session.get(_PROVED_KEY, 0) < within_seconds
 
 
 def proved_page(view: View) -> View:

@@ -34,6 +34,7 @@ from delivery.models import (
     Worker,
 )
 from delivery.models import Path as DeliveryPath
+from delivery.provider_data import imports as provider_imports
 from delivery.suppressions import Cause, read_target
 from delivery.warmup import plans
 from tests.browser.looks import in_each_look, is_turn_of_axe
@@ -298,6 +299,9 @@ def pages_of_operations(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]
     episodes.mute(alert, until=timezone.now() + timedelta(days=1), reason="m" * 300, actor=operator)
 
     brake = braked_and_scored(cast)
+    told = b"domain,date,userReportedSpamRatio,domainReputation\nacme.example,%s,0.4%%,LOW\n" + b"x" * 300
+    today = timezone.now().date().isoformat().encode()
+    brought = provider_imports.take_up(told % today, file_name="f" * 200 + ".csv", actor=operator)
 
     def visit(window: Any) -> Iterator[tuple[str, Any]]:
         window.sign_in("alice@acme.example")
@@ -344,6 +348,9 @@ def pages_of_operations(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]
             ("brakes", "/operator/brakes/"),
             ("brake", f"/operator/brakes/{brake.pk}/"),
             ("brake, release", f"/operator/brakes/{brake.pk}/release/"),
+            ("operators' audit", "/operator/audit/"),
+            ("provider data", "/operator/provider-data/"),
+            ("provider import", f"/operator/provider-data/{brought.pk}/"),
             ("operated tenant, pause", "/operator/tenants/acme/suspend/"),
         ):
             yield name, window.open(address)

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("delivery", "0039_jobs_make_archives"),
+        ("delivery", "0040_provider_data_and_domain_lists"),
     ]
 
     operations = [
