@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
+from django.contrib.sessions.models import Session
 from django.core import signing
+from django.db import connection
 from django.test import Client
 
 from accounts import people
-from accounts.models import User
+from accounts.models import SignedInBrowser, User
 from relayweb.console import tries
 from tests.support.journeys import PASSWORD, Cast
 
@@ -35,6 +39,40 @@ def test_the_session_gets_a_new_id_at_sign_in(cast: Cast) -> None:
     _sign_in(client, "alice@acme.example", PASSWORD)
 
     assert client.session.session_key != before
+
+
+def test_what_the_database_holds_of_a_session_signs_nobody_in(cast: Cast) -> None:
+    client = Client()
+    _sign_in(client, "alice@acme.example", PASSWORD)
+    cookie = client.cookies["relay_session"].value
+
+    stored = {*Session.objects.values_list("session_key", flat=True)} | {
+        *SignedInBrowser.objects.values_list("session_key", flat=True)
+    }
+
+    assert stored and cookie not in stored
+    for key in stored:
+        thief = Client()
+        thief.cookies["relay_session"] = key
+        assert thief.get("/t/acme/").status_code == 302
+    assert client.get("/t/acme/").status_code == 200
+
+
+def test_sessions_from_before_go_on(cast: Cast) -> None:
+    client = Client()
+    _sign_in(client, "alice@acme.example", PASSWORD)
+    cookie = client.cookies["relay_session"].value
+    Session.objects.update(session_key=cookie)
+    SignedInBrowser.objects.update(session_key=cookie)
+    assert client.get("/t/acme/").status_code == 302
+
+    migration = import_module("accounts.migrations.0010_session_keys_hashed")
+    with connection.cursor() as cursor:
+        cursor.execute(migration._HASH)
+        cursor.execute(migration._HASH)
+
+    client.cookies["relay_session"] = cookie
+    assert "this browser" in client.get("/me/security/").content.decode()
 
 
 def test_a_wrong_password_and_an_unknown_address_read_the_same(cast: Cast) -> None:
