@@ -99,6 +99,31 @@ def test_too_many_tries_are_put_off_while_the_owner_goes_on_elsewhere(cast: Cast
     assert _sign_in(owner, "alice@acme.example", PASSWORD).status_code == 302
 
 
+def test_guesses_from_everywhere_do_not_keep_the_owner_out(cast: Cast) -> None:
+    owner, other = Client(), Client()
+    _sign_in(owner, "alice@acme.example", PASSWORD)
+    _sign_in(other, "bob@acme.example", PASSWORD)
+    owner.post("/accounts/logout/")
+    other.post("/accounts/logout/")
+    for number in range(tries.PER_ACCOUNT + 1):  # a /64 each, of which one machine may have many
+        tries.may_try("alice@acme.example", f"2001:db8:0:{number:x}::1")
+
+    assert _sign_in(other, "alice@acme.example", PASSWORD).status_code == 429  # known, and for bob alone
+    for _ in range(tries.PER_ACCOUNT_AND_NETWORK - 1):
+        assert _sign_in(owner, "alice@acme.example", "mistyped").status_code == 200
+    assert _sign_in(owner, "Alice@acme.example", PASSWORD).status_code == 302
+
+
+def test_a_known_browser_may_not_guess_for_ever_either(cast: Cast) -> None:
+    client = Client()
+    _sign_in(client, "alice@acme.example", PASSWORD)
+    client.post("/accounts/logout/")
+    for _ in range(tries.PER_ACCOUNT_AND_NETWORK):
+        _sign_in(client, "alice@acme.example", "guess")
+
+    assert _sign_in(client, "alice@acme.example", PASSWORD).status_code == 429
+
+
 def test_somebody_inactive_cannot_sign_in(cast: Cast) -> None:
     User.objects.filter(pk=cast.bob.pk).update(is_active=False)
 
