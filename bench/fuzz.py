@@ -267,7 +267,6 @@ def hunt_by_coverage(name: str, *, seconds: float, seed: int, keep: Path) -> Non
     options = [f"-max_total_time={int(seconds)}", f"-seed={seed or 1}", f"-max_len={LONGEST_OCTETS}", f"-dict={words}"]
     options += [
         f"-artifact_prefix={keep}/{name}-",
-        "-timeout=5",
         "-rss_limit_mb=2048",
         "-print_final_stats=1",
         str(corpus),
@@ -312,7 +311,17 @@ def _has_atheris() -> bool:
 
 def _in_a_process(name: str, asked: argparse.Namespace) -> bool:
     command = [sys.executable, __file__, "--one", name, "--seconds", str(asked.seconds), "--seed", str(asked.seed)]
-    done = subprocess.run([*command, "--keep", str(asked.keep)], capture_output=True, text=True, errors="replace")
+    try:
+        done = subprocess.run(
+            [*command, "--keep", str(asked.keep)],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=asked.seconds + 120,
+        )
+    except subprocess.TimeoutExpired:
+        print(json.dumps({"reader": name, "tried": 0, "found": "it did not end"}), flush=True)
+        return True
     said = dict(
         line.removeprefix("stat::").split(":", 1)
         for line in done.stderr.splitlines()
