@@ -9,7 +9,7 @@ DIRECTORY has `emails/*.eml` and `labels.json`: file name → one row per failed
 - class_percent       rows whose class is the labelled one
 - hard_precision_percent, hard_recall_percent   rows called dead that are, and dead rows that are called so
 - false_bounces       files that are no bounce and are called one
-- slowest_ms          the longest reading of one file
+- slowest_ms          the longest reading of one file, in time of the processor
 """
 
 from __future__ import annotations
@@ -98,9 +98,9 @@ def measure(directory: Path) -> Score:
     score = Score()
     for file in sorted((directory / "emails").glob("*.eml")):
         content = file.read_bytes()
-        started = time.perf_counter()
+        started = time.process_time()
         rows = [row for report in read_returned_file(content) for row in report.rows]
-        score.slowest_ms = max(score.slowest_ms, (time.perf_counter() - started) * 1000)
+        score.slowest_ms = max(score.slowest_ms, (time.process_time() - started) * 1000)
         score.add(file.name, labels.get(file.name, []), rows)
     return score
 

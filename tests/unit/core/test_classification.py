@@ -333,22 +333,22 @@ def test_addresses_and_session_ids_do_not_matter() -> None:
 
 
 def test_an_endless_reply_costs_no_time() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     for filler in ("user ", "mailbox not ", "a@", "1.", "sender from ", " ", "0:"):
         classify(said(Phase.RCPT, "550 " + filler * 2000), "google")
 
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
 
 
 def test_a_known_reply_is_classified_from_memory() -> None:
     reply = said(Phase.RCPT, "550 5.1.1 <a@acme.example>: User unknown")
     classify(reply, "")
 
-    started = time.perf_counter()
+    started = time.process_time()
     for _ in range(10_000):
         classify(reply, "")
 
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
 
 
 RULE = """

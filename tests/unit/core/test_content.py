@@ -86,10 +86,10 @@ def test_a_huge_header_section_is_refused() -> None:
 def test_the_body_is_not_searched_for_the_end_of_the_header() -> None:
     content = b"X: " + b"x" * (30 * 2**20)
 
-    started = time.perf_counter()
+    started = time.process_time()
     assert reason_for(content) == "header_too_large"
 
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 @given(st.binary(max_size=300))
@@ -159,10 +159,10 @@ def test_lines_are_judged_as_a_plain_loop_would(lengths: list[int]) -> None:
 def test_25_megabytes_are_checked_in_a_moment(line: bytes) -> None:
     content = line * (25 * 2**20 // len(line))
 
-    started = time.perf_counter()
+    started = time.process_time()
     check_lines(content)
 
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
 
 
 # The author.
@@ -246,11 +246,11 @@ def test_misplaced_dots_and_international_domains_are_read() -> None:
 def test_hostile_from_fields_cost_no_time(piece: bytes) -> None:
     section = read_header_section(b"From: " + b"\r\n ".join([piece * 100] * 200) + b"\r\n\r\n")
 
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(ContentError):
         author_of(section)
 
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
 
 
 # Text for people.

@@ -29,7 +29,7 @@ def test_it_turns_away_a_crowd_from_one_address_and_serves_the_next(open_desk: C
         started = time.monotonic()
         with desk.connect(source="127.0.0.2") as other:
             assert other.reply().code == 220
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 10
     until(lambda: desk.boundary.session_count == 0, what="the crowd leaving")
     desk.greeted().close()
 

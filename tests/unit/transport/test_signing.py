@@ -199,7 +199,7 @@ def test_the_relaxed_body_is_what_the_verifier_makes_of_it(pieces: list[bytes]) 
 def test_25_megabytes_are_hashed_in_a_moment(line: bytes) -> None:
     body = memoryview(line * (25 * 2**20 // len(line)))
 
-    started = time.perf_counter()
+    started = time.process_time()
     body_hash(body)
 
-    assert time.perf_counter() - started < 1.5
+    assert time.process_time() - started < 1.5

