@@ -149,11 +149,8 @@ def prove(request: HttpRequest) -> HttpResponse:
 @require_POST
 def passkey_options(request: HttpRequest) -> HttpResponse:
     """For a browser that is about to ask its owner; the same for everybody."""
-    site = entering.site_of(request)
-    if (
-        tries.may_try("anybody", request.META.get("REMOTE_ADDR", ""), bounds=tries.PASSKEY)
-        or not site.may_have_passkeys
-    ):
+    site, peer = entering.site_of(request), request.META.get("REMOTE_ADDR", "")
+    if tries.may_try("anybody", peer, bounds=tries.PASSKEY) or not site.may_have_passkeys:
         return JsonResponse({"sentence": _no_passkey()}, status=429)
     options, state = factors.begin_passkey_check(site=site)
     request.session[_PASSKEY_KEY] = state

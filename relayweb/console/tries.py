@@ -32,7 +32,7 @@ class Bounds:
     purpose: str
     per_account_and_network: int
     per_network: int
-    per_account: int
+    per_account: int | None  # None: nobody is named
 
 
 SIGN_IN = Bounds("sign-in", PER_ACCOUNT_AND_NETWORK, PER_NETWORK, PER_ACCOUNT)
@@ -40,8 +40,8 @@ SIGN_IN = Bounds("sign-in", PER_ACCOUNT_AND_NETWORK, PER_NETWORK, PER_ACCOUNT)
 CODE = Bounds("code", 8, 40, 12)
 # Nobody's mailbox is to be filled by strangers, from wherever they ask.
 MAIL = Bounds("mail", 5, 20, 5)
-# Options and answers of passkeys name nobody beforehand.
-PASSKEY = Bounds("passkey", 40, 40, 40)
+# Options and answers of passkeys name nobody beforehand: a bound on all of them would be one on everybody together.
+PASSKEY = Bounds("passkey", 40, 40, None)
 
 
 def may_try(account: str, peer: str, *, bounds: Bounds = SIGN_IN, browser: str = "") -> int:
@@ -49,10 +49,9 @@ def may_try(account: str, peer: str, *, bounds: Bounds = SIGN_IN, browser: str =
     network, who = network_of(peer), account.lower()
     limits = [(f"{bounds.purpose} {who} {browser or network}", bounds.per_account_and_network)]
     if not browser:
-        limits += [
-            (f"{bounds.purpose} {network}", bounds.per_network),
-            (f"{bounds.purpose} {who}", bounds.per_account),
-        ]
+        limits.append((f"{bounds.purpose} {network}", bounds.per_network))
+    if not browser and bounds.per_account is not None:
+        limits.append((f"{bounds.purpose} {who}", bounds.per_account))
     window, elapsed = divmod(int(time.time()), WINDOW_SECONDS)
     # Every count is raised, also when an earlier one is over: trying on must not make room elsewhere.
     counts = [_count(f"{window} {subject}") for subject, _ in limits]
