@@ -99,11 +99,15 @@ def proved_page(view: View) -> View:
     @wraps(view)
     def within(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not is_proved(request):
-            back = request.get_full_path() if request.method in {"GET", "HEAD"} else reverse("security")
-            return redirect(f"{reverse('prove')}?{urlencode({'next': back})}")
+            return to_proof(request, back=request.get_full_path() if request.method in {"GET", "HEAD"} else "")
         return view(request, *args, **kwargs)
 
     return within
+
+
+def to_proof(request: HttpRequest, *, back: str) -> HttpResponse:
+    """And then to this page of ours."""
+    return redirect(f"{reverse('prove')}?{urlencode({'next': back or reverse('security')})}")
 
 
 # ---------------------------------------------------------------- small parts

@@ -221,3 +221,34 @@ def test_a_form_with_a_nul_is_refused_and_breaks_nothing(cast: Cast, alice: Clie
     assert answer.status_code == 400
     saved.refresh_from_db()
     assert saved.name == "mine"
+
+
+def test_the_operators_logo_and_links_stand_on_pages_and_in_letters(cast: Cast, tmp_path, mailbox) -> None:  # type: ignore[no-untyped-def]
+    from relayweb import letters
+    from relayweb.checks import logo_is_a_picture
+
+    picture = tmp_path / "logo.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n" + b"0" * 100)
+    scripted = tmp_path / "logo-named.png"
+    scripted.write_bytes(b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>")
+    links = {"SUPPORT_URL": "mailto:help@operator.example", "TERMS_URL": "https://operator.example/terms"}
+
+    with override_settings(LOGO_FILE=str(picture), **links):
+        page = Client().get("/accounts/login/").content.decode()
+        address = page.partition('class="rw-logo" src="')[2].partition('"')[0]
+        answer = Client().get(address)
+        letters.deliver("dora@acme.example", lambda: letters.Letter("Hello", ("Hello.",)), language="en")
+        assert logo_is_a_picture(None) == []
+    with override_settings(LOGO_FILE=str(scripted)):
+        refused = logo_is_a_picture(None)
+        without = Client().get("/accounts/login/").content.decode()
+        assert Client().get(address).status_code == 404
+
+    assert all(link in page for link in links.values())
+    assert (answer["Content-Type"], answer.content[:4]) == ("image/png", b"\x89PNG")
+    assert answer["X-Content-Type-Options"] == "nosniff"
+    (letter,) = mailbox("dora@acme.example")
+    assert letter.body.rstrip().endswith("Support: help@operator.example\nTerms: https://operator.example/terms")
+    assert 'href="https://operator.example/terms"' in letter.alternatives[0][0]
+    assert ["no PNG, JPEG or WebP" in error.msg for error in refused] == [True]
+    assert 'class="rw-logo" src=' not in without
