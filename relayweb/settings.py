@@ -304,6 +304,7 @@ STORAGES = {
 WHITENOISE_USE_FINDERS = not _is_collected
 WHITENOISE_AUTOREFRESH = False
 
+SESSION_ENGINE = "accounts.sessions"
 SESSION_COOKIE_NAME = "__Host-relay_session" if _is_https else "relay_session"
 SESSION_COOKIE_SECURE = _is_https
 SESSION_COOKIE_SAMESITE = "Lax"

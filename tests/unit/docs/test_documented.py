@@ -115,3 +115,15 @@ def test_every_noun_and_verb_is_documented() -> None:
         missing += [f"{noun} {verb}".strip() for verb in verbs if f"`{noun} {verb}".rstrip() not in text]
 
     assert missing == []
+
+
+def test_every_test_that_the_threat_model_names_is_there() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")))
+    written = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+
+    assert named
+    assert named - written == set()
