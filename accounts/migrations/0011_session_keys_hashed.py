@@ -17,7 +17,7 @@ END $$
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0009_brake_levels"),
+        ("accounts", "0010_operators_who_act_for_members"),
     ]
 
     operations = [migrations.RunSQL(_HASH, migrations.RunSQL.noop)]
