@@ -9,11 +9,23 @@ import pytest
 from django.utils.functional import Promise
 from django.utils.translation import override
 
-from accounts.models import Role
+from accounts.models import CredentialKind, CredentialUse, Role
 from delivery.core import replies
 from delivery.core.classification import Action, ReplyClass, Scope
 from delivery.core.reply import Origin, Phase
-from delivery.core.states import EventKind, RecipientState
+from delivery.core.states import EventKind, RecipientState, TenantEventKind
+from delivery.domain_checks import Finding, Level
+from delivery.models import (
+    DomainState,
+    ImportState,
+    JobKind,
+    JobState,
+    SuppressionKind,
+    SuppressionReason,
+    SuppressionScope,
+    WebhookFormat,
+    WebhookOutcome,
+)
 from relayweb.console import words
 
 JAPANESE = range(0x3000, 0xFFEF)
@@ -37,6 +49,20 @@ def _catalogues() -> None:
         (Phase, words.PHASES),
         (Origin, words.ORIGINS),
         (Role, words.ROLES),
+        (TenantEventKind, words.TENANT_EVENTS),
+        (Finding, words.FINDINGS),
+        (Level, words.LEVELS),
+        (DomainState, words.DOMAIN_STATES),
+        (CredentialKind, words.CREDENTIAL_KINDS),
+        (CredentialUse, words.CREDENTIAL_USES),
+        (SuppressionReason, words.SUPPRESSION_REASONS),
+        (SuppressionScope, words.SUPPRESSION_SCOPES),
+        (SuppressionKind, words.SUPPRESSION_KINDS),
+        (ImportState, words.IMPORT_STATES),
+        (JobKind, words.JOBS),
+        (JobState, words.JOB_STATES),
+        (WebhookFormat, words.WEBHOOK_FORMATS),
+        (WebhookOutcome, words.WEBHOOK_OUTCOMES),
         (words.NextMove, words.NEXT_MOVES),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
