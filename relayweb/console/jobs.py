@@ -17,8 +17,8 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts.refusals import Refused
 from delivery import history, jobs
 from delivery.acceptance import doorbell
-from delivery.history import TookTooLong
 from delivery.models import Job, JobKind, JobState
+from delivery.time_limit import TookTooLong
 from relayweb.console import stories, words
 from relayweb.console.access import Seat, tenant_page
 from relayweb.console.forms import tell, tell_refusal

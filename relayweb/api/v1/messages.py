@@ -18,7 +18,8 @@ from accounts.credentials import find_credential
 from delivery import history, interventions, message_log
 from delivery.core.classification import ReplyClass
 from delivery.core.states import EventKind, RecipientState
-from delivery.history import AttemptView, EventView, LogFilter, RecipientRow, RecipientView
+from delivery.history import AttemptView, EventView, RecipientRow, RecipientView
+from delivery.log_filters import LogFilter
 from delivery.message_log import MessageFilter
 from delivery.models import Message
 from delivery.queue.control import Changed, Which
