@@ -601,10 +601,6 @@ REJECTIONS: dict[str, RejectionWords] = {
         _("The recipient is on the suppression list."),
         _("Take the address off your list, or lift the suppression once you know that it is good."),
     ),
-    "relaying_denied": RejectionWords(
-        _("Nobody had signed in, and the recipient is not ours."),
-        _("Switch on SMTP authentication in the program that sends."),
-    ),
     "unknown_recipient": RejectionWords(_("There is no such address here."), _("Check the recipient's address.")),
     "from_not_single": RejectionWords(
         _("From must appear once and hold one address."), _("Have the program write one From with one address.")
