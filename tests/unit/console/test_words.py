@@ -26,7 +26,7 @@ from delivery.models import (
     WebhookFormat,
     WebhookOutcome,
 )
-from relayweb.console import words
+from relayweb.console import domain_words, rejection_words, words
 
 JAPANESE = range(0x3000, 0xFFEF)
 
@@ -50,9 +50,9 @@ def _catalogues() -> None:
         (Origin, words.ORIGINS),
         (Role, words.ROLES),
         (TenantEventKind, words.TENANT_EVENTS),
-        (Finding, words.FINDINGS),
-        (Level, words.LEVELS),
-        (DomainState, words.DOMAIN_STATES),
+        (Finding, domain_words.FINDINGS),
+        (Level, domain_words.LEVELS),
+        (DomainState, domain_words.DOMAIN_STATES),
         (CredentialKind, words.CREDENTIAL_KINDS),
         (CredentialUse, words.CREDENTIAL_USES),
         (SuppressionReason, words.SUPPRESSION_REASONS),
@@ -78,7 +78,7 @@ def test_every_refusal_of_ours_has_words() -> None:
         if isinstance(reply, replies.OwnReply) and reply.code >= 400 and reply.reason
     }
 
-    assert refusals - set(words.REJECTIONS) == set()
+    assert refusals - set(rejection_words.REJECTIONS) == set()
 
 
 def _texts() -> Iterator[str | Promise]:
@@ -88,7 +88,7 @@ def _texts() -> Iterator[str | Promise]:
             yield mark.sentence
     for known in words.CLASSES.values():
         yield from (known.label, known.happened, known.why, known.remedy)
-    for refused in words.REJECTIONS.values():
+    for refused in rejection_words.REJECTIONS.values():
         yield from (refused.what, refused.remedy)
     yield from words.ACTIONS.values()
     yield from words.SCOPES.values()
