@@ -14,7 +14,6 @@ from delivery.transport.wire import FailureKind
 from tests.support.smtp_client import CONTENT, IMPATIENT, TIMEOUTS, Mark, deliver, open_session, until_unusable
 from tests.support.smtp_peer import Close, Raw, Reset, Silence, SmtpPeer, StopReading, Wait
 
-
 # Refusals and losses before the dot
 
 
