@@ -90,7 +90,3 @@ class Tenant(models.Model):
     def content_class(self) -> int:
         """The retention class of mail accepted now, in days; 0: content goes with the end of the last recipient."""
         return self.content_retention_days if self.keeps_content_after_delivery else 0
-
-    @property
-    def may_send(self) -> bool:
-        return self.state == TenantState.ACTIVE

@@ -234,3 +234,4 @@ _SENSES: Mapping[str, Callable[[Rule, datetime], Found]] = {
     "certificate": _certificate,
     "brake": _brake,
 }
+KINDS = frozenset(_SENSES)

@@ -33,7 +33,7 @@ from delivery.core.envelope import BODY_7BIT, Envelope, EnvelopeRecipient
 from delivery.core.mailbox import MailboxSyntaxError, parse_mailbox
 from delivery.models import DomainState, Message, RejectionEntry
 from delivery.tenants import principal_of
-from relayweb.console import snippets, stories, words
+from relayweb.console import rejection_words, snippets, stories, words
 from relayweb.console.access import Seat, tenant_page
 from relayweb.console.forms import ConsoleForm
 from relayweb.console.handing_over import hand_over
@@ -198,7 +198,7 @@ def _progress(seat: Seat, steps: Steps) -> dict[str, object]:
         told = stories.tell(page.views[0], steps.message) if page.views else None
         said = str(told.mark.label) if told is not None else ""
     refused = None
-    if steps.is_refused is not None and (known := words.REJECTIONS.get(steps.is_refused.reason)) is not None:
+    if steps.is_refused is not None and (known := rejection_words.REJECTIONS.get(steps.is_refused.reason)) is not None:
         values = {"domain": steps.is_refused.author_domain or "?", "reference": steps.is_refused.reference}
         refused = (words.fill(known.what, **values), words.fill(known.remedy, **values))
     return {

@@ -20,8 +20,9 @@ from accounts import quotas, tenants
 from accounts.credentials import API_SCOPES, OPERATE
 from accounts.models import Tenant
 from accounts.refusals import NotFound, Refused
-from delivery import history, sources
+from delivery import sources
 from delivery.models import Route, SourceAddress, SourcePool
+from delivery.queue.figures import queue_stats
 from delivery.routing import own_routes
 from delivery.tenants import open_tenant
 from relayweb.api.pagination import cursor_of, read_cursor
@@ -554,7 +555,7 @@ class Queue(OperatorView):
     @operation("get_queue", tag="operator", says=_("What waits, by provider"), query=NoParameters, answer=QueueShape)
     def get(self, request: Request) -> Response:
         self.asked(NoParameters)
-        stats = history.queue_stats()
+        stats = queue_stats()
         return Response(
             QueueShape(
                 opened=stats.open,

@@ -66,7 +66,7 @@ def test_sessions_from_before_go_on(cast: Cast) -> None:
     SignedInBrowser.objects.update(session_key=cookie)
     assert client.get("/t/acme/").status_code == 302
 
-    migration = import_module("accounts.migrations.0010_session_keys_hashed")
+    migration = import_module("accounts.migrations.0011_session_keys_hashed")
     with connection.cursor() as cursor:
         cursor.execute(migration._HASH)
         cursor.execute(migration._HASH)
