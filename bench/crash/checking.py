@@ -27,8 +27,9 @@ STRANDED_AT_MOST_S = LEASE_S + SWEEP_S + 5.0
 _OPEN = {"queued", "deferred", "held"}
 _EXAMPLES = 5
 
-_RECIPIENTS = """SELECT address, state, has_ambiguous_attempt, next_attempt_at IS NOT NULL
-                 FROM delivery_recipient ORDER BY id"""
+_RECIPIENTS = """SELECT address, state, has_ambiguous_attempt,
+                        EXISTS (SELECT 1 FROM delivery_queue_entry WHERE recipient_id = recipient.id)
+                 FROM delivery_recipient recipient ORDER BY id"""
 _FINAL_TWICE = """SELECT recipient_id FROM delivery_event
                   WHERE kind IN ('delivered', 'bounced', 'expired', 'suppressed', 'cancelled')
                   GROUP BY 1 HAVING count(*) > 1"""
@@ -54,10 +55,13 @@ class Struck:
 class Verdict:
     """What a period of load with its faults showed. Durations in seconds."""
 
+    kills: int = 0  # processes that were taken away
     messages: int = 0
     accepted: int = 0
     refused: int = 0
     cut_off: int = 0
+    broken_off: int = 0  # of those, in the content or before the answer to it
+    is_orderly: bool = False
     copies: int = 0
     lost: int = 0
     duplicated: int = 0
@@ -90,6 +94,7 @@ class Verdict:
                 self.untold,
                 self.refused_for_good,
                 self.never_back,
+                self.is_orderly and self.broken_off,
                 self.longest_stranded_s > STRANDED_AT_MOST_S,
                 any(seconds > PROGRESS_WITHIN_S for seconds in self.progress_s),
             )
@@ -117,9 +122,14 @@ def begin(field: Field) -> Period:
     return Period(len(field.sent.read()), len(field.taken.read()), time.monotonic())
 
 
-def judge(field: Field, period: Period, strokes: Sequence[Struck], *, cuts: bool = False) -> Verdict:
-    """``cuts`` says that the receiving hosts cut connections themselves, so that second copies need no fault beside."""
-    verdict = Verdict()
+def judge(
+    field: Field, period: Period, strokes: Sequence[Struck], *, cuts: bool = False, orderly: bool = False
+) -> Verdict:
+    """``cuts`` says that the receiving hosts cut connections themselves, so that second copies need no fault beside.
+
+    An ``orderly`` fault is a restart in which no mail may be cut off once its content is on its way.
+    """
+    verdict = Verdict(is_orderly=orderly, kills=sum(len(stroke.parts) or 1 for stroke in strokes))
     sent = field.sent.read()[period.sent :]
     taken = field.taken.read()[period.taken :]
     tried = {fact.words[0] for fact in sent if fact.kind == "try"}
@@ -133,6 +143,7 @@ def judge(field: Field, period: Period, strokes: Sequence[Struck], *, cuts: bool
     verdict.messages, verdict.accepted = len(tried), len(accepted)
     verdict.refused = sum(fact.kind == "no" for fact in sent)
     verdict.cut_off = sum(fact.kind == "lost" for fact in sent)
+    verdict.broken_off = sum(fact.kind == "lost" and fact.words[1] in {"data", "dot"} for fact in sent)
     verdict.copies = sum(map(len, copies.values()))
     verdict.still_open = sum(rows[0].state in _OPEN for rows in said.values())
     verdict.lost = verdict.find("lost", [one for one in accepted if not _is_kept(said.get(one, []))])
@@ -153,7 +164,7 @@ def judge(field: Field, period: Period, strokes: Sequence[Struck], *, cuts: bool
 class _Said:
     state: str
     is_ambiguous: bool
-    has_next: bool
+    is_queued: bool  # with a time of its next attempt, which the column always has
 
 
 def _said(field: Field, tried: set[str]) -> dict[str, list[_Said]]:
@@ -165,7 +176,7 @@ def _said(field: Field, tried: set[str]) -> dict[str, list[_Said]]:
 
 
 def _is_kept(rows: list[_Said]) -> bool:
-    return bool(rows) and all(row.state not in _OPEN or row.has_next for row in rows)
+    return bool(rows) and all(row.state not in _OPEN or row.is_queued for row in rows)
 
 
 # ---------------------------------------------------------------- what the hosts took
@@ -208,13 +219,18 @@ def _judge_duplicates(
     for recipient, several in copies.items():
         for first, second in pairwise(several):
             verdict.duplicated += 1
-            is_excused = cuts or any(first.at <= stroke.at <= second.at for stroke in strokes)
-            if first.read_at is not None or not is_excused:
+            is_excused = cuts or any(_lies_between(stroke, first, second) for stroke in strokes)
+            # What follows on a connection follows the settlement: whoever sent it knew that the mail was taken.
+            if (first.read_at is not None and first.read_at < second.at) or not is_excused:
                 forbidden.append(recipient)
             elif not any(row.is_ambiguous for row in said.get(recipient, [])):
                 unlabelled.append(recipient)
     verdict.forbidden = verdict.find("forbidden", forbidden)
     verdict.unlabelled = verdict.find("unlabelled", unlabelled)
+
+
+def _lies_between(stroke: Struck, first: _Copy, second: _Copy) -> bool:
+    return first.at <= (stroke.ended_at or stroke.at) and second.at >= stroke.at
 
 
 def _is_struck(copy: _Copy, stroke: Struck) -> bool:
@@ -255,6 +271,7 @@ def _judge_recovery(
 ) -> None:
     moments = {
         "ok": [fact.at for fact in sent if fact.kind == "ok"],
+        "posted": [fact.at for fact in sent if fact.kind == "ok" and fact.words[-1] == "http"],
         "dot": [fact.at for fact in taken if fact.kind == "dot"],
     }
     never = []

@@ -2,11 +2,12 @@
 
     python -m bench.crash.client LEDGER SMTP-PORT HTTP-PORT OPTIONS
 
-OPTIONS is a JSON object: seed, prefix (of every recipient's name), domains (recipients' ones, drawn from), sessions, every_s (the
-pace of each session), and for the API api_sessions and key. Lines: ``try address`` before anything of a mail is sent,
-``ok address`` flushed to disk after its 250 (or 202), ``no address code`` where it was refused, ``lost address phase`` where the
-connection ended before an answer. Over SMTP no mail is tried twice; over HTTP it is repeated with its Idempotency-Key until there is an answer, so
-that ``lost`` and ``no`` of those are not the last word.
+OPTIONS is a JSON object: seed, prefix (of every recipient's name), domains (recipients' ones, drawn from), sessions, every_s
+(the pace of each session), cuts (the share of mails in which we cut the connection ourselves), and for the API api_sessions
+and key. Lines: ``try address`` before anything of a mail is sent, ``ok address`` flushed to disk after its 250 (or 202),
+``no address code`` where it was refused, ``lost address phase`` where the connection ended before an answer. Over SMTP no
+mail is tried twice; over HTTP it is repeated with its Idempotency-Key until there is an answer, so that ``lost`` and ``no``
+of those are not the last word.
 """
 
 from __future__ import annotations
@@ -100,10 +101,13 @@ class Client:
             half = len(content) // 2
             writer.write(content[:half])
             await writer.drain()
+            self._cut_now_and_then(writer)
             writer.write(content[half:])
             await writer.drain()
             phase = "dot"
             writer.write(b".\r\n")
+            await writer.drain()
+            self._cut_now_and_then(writer)
             code = await _answer(reader)
         except (ConnectionError, OSError, asyncio.IncompleteReadError, TimeoutError):
             self.ledger.note("lost", recipient, phase)
@@ -111,8 +115,13 @@ class Client:
         if code != 250:
             self.ledger.note("no", recipient, code)
             return False
-        await self.ledger.keep("ok", recipient)
+        await self.ledger.keep("ok", recipient, "smtp")
         return True
+
+    def _cut_now_and_then(self, writer: asyncio.StreamWriter) -> None:
+        if self._random.random() < self.options.get("cuts", 0):
+            writer.transport.abort()
+            raise ConnectionAbortedError
 
     def _content(self, recipient: str) -> bytes:
         lines = self._random.choice((5, 20, 50, 50, 800))
@@ -136,7 +145,7 @@ class Client:
                     self.ledger.note("lost", recipient, "http")
                 else:
                     if code == 202:
-                        await self.ledger.keep("ok", recipient)
+                        await self.ledger.keep("ok", recipient, "http")
                         break
                     self.ledger.note("no", recipient, code)
                 await asyncio.sleep(_PAUSE_S)

@@ -7,6 +7,7 @@ ever signalled: their numbers come from relayweb's own pid files, and their ance
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 
@@ -26,16 +28,27 @@ from bench.crash.sink import HOSTS
 from bench.support.names import Names
 from bench.support.relay import TENANT, Relay, free_port, running
 from relayweb.processes import children, listening
+from relayweb.processes.postgres import PORT, Postgres
+from relayweb.processes.state import State
+
+
+class Skipped(Exception):
+    """Why a fault cannot be made on this machine, as a sentence."""
+
 
 ROOT = Path(__file__).resolve().parents[2]
 LEASE_S, SWEEP_S = 5.0, 1.0
+PROXY = "127.77.1.1"
+SMALL_DISK_MB = 700
+_CLONE_NEWNS = 0x00020000
+PROCESSES = {"gate": 3, "worker": 3}
 DOMAINS = {name: [f"{name}-{number}.example" for number in range(4)] for name in HOSTS}
 SETTINGS = {
     "RELAY_LEASE_SECONDS": f"{LEASE_S:g}",
     "RELAY_SWEEP_SECONDS": f"{SWEEP_S:g}",
     "RELAY_RETRY_SCHEDULE": "2,4,8,16",
-    "RELAY_GATE_PROCESSES": "2",
-    "RELAY_WORKER_PROCESSES": "2",
+    "RELAY_GATE_PROCESSES": str(PROCESSES["gate"]),
+    "RELAY_WORKER_PROCESSES": str(PROCESSES["worker"]),
     "RELAY_API_REQUESTS_PER_MINUTE": "100000",
     "RELAY_API_TENANT_REQUESTS_PER_MINUTE": "100000",
 }
@@ -89,6 +102,7 @@ class Watch(threading.Thread):
         self._is_stopping = threading.Event()
         self._is_up: dict[str, int] = {}
         self._turn = threading.Lock()
+        self._worker_since: float | None = None  # from when on there was always one
 
     def __hash__(self) -> int:
         return id(self)
@@ -102,8 +116,10 @@ class Watch(threading.Thread):
                     connection = None
                     connection = psycopg.connect(self.relay.database, autocommit=True, connect_timeout=2)
                 row = connection.execute(_STRANDED).fetchone()
-                if row and row[0] is not None:
-                    self.longest_stranded_s = max(self.longest_stranded_s, float(row[0]))
+                if row and row[0] is not None and self._worker_since is not None:
+                    # Without any worker nothing can be taken over.
+                    stranded_s = min(float(row[0]), time.monotonic() - self._worker_since)
+                    self.longest_stranded_s = max(self.longest_stranded_s, stranded_s)
         if connection is not None:
             connection.close()
 
@@ -127,6 +143,10 @@ class Watch(threading.Thread):
                     now_up[path.stem] = pid
                     self.ups.append(Up(path.stem, pid, time.monotonic()))
             self._is_up = now_up
+            if not any(name.startswith("worker") for name in now_up):
+                self._worker_since = None
+            elif self._worker_since is None:
+                self._worker_since = time.monotonic()
             return dict(now_up)
 
     def _has_come_up(self, part: str, pid: int) -> bool:
@@ -167,8 +187,11 @@ class Field:
         self._key = key
         self._feeds = 0
         self._client: subprocess.Popen[str] | None = None
+        self.proxy: subprocess.Popen[str] | None = None
 
-    def feed(self, hosts: Sequence[str], *, sessions: int, api_sessions: int, every_s: float) -> None:
+    def feed(
+        self, hosts: Sequence[str], *, sessions: int, api_sessions: int, every_s: float, cuts: float = 0.0
+    ) -> None:
         self._feeds += 1
         options = {
             "seed": f"{self.seed}/{self._feeds}",
@@ -177,6 +200,7 @@ class Field:
             "sessions": sessions,
             "api_sessions": api_sessions,
             "every_s": every_s,
+            "cuts": cuts,
             "key": self._key,
         }
         self._client = _start(
@@ -219,34 +243,101 @@ class Field:
     def start_again(self) -> None:
         self.relay.stack.start()
 
+    # ---------------------------------------------------------------- the database and its disk
+
+    def lose_an_answer(self, *, within_s: float) -> list[float]:
+        """The next COMMIT's answer; returns when it was lost, or nothing where nobody sent one in time."""
+        assert self.proxy is not None and self.proxy.stdin is not None
+        ledger = Reader(self.folder / "proxy.ledger")
+        before = len(ledger.read())
+        self.proxy.stdin.write("lose\n")
+        self.proxy.stdin.flush()
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
+            if len(ledger.read()) > before:
+                return [fact.at for fact in ledger.facts[before:]]
+            time.sleep(0.05)
+        return []
+
+    @contextlib.contextmanager
+    def full_disk(self) -> Iterator[None]:
+        """Of the database, which must be a small one."""
+        filling = self.relay.stack.var / "postgres" / "filling"
+        with filling.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(b"x" * 1_048_576)
+        try:
+            yield
+        finally:
+            filling.unlink()
+
     def rows(self, sql: str) -> list[Any]:
         return self.relay.rows(sql)
 
 
 @contextlib.contextmanager
-def open_field(folder: Path, *, seed: str, database: str = "", **settings: str) -> Iterator[Field]:
-    """``settings`` are further RELAY_ variables; ``database`` the URL of one that is not relayweb's own."""
+def open_field(folder: Path, *, seed: str, needs: str = "") -> Iterator[Field]:
+    """``needs`` is that of a fault: a ``proxy`` before the database, or a ``small disk`` below it."""
     port = free_port()
-    sink = _start("bench.crash.sink", str(folder / "sink.ledger"), str(port), seed)
-    assert sink.stdout is not None
-    try:
-        assert sink.stdout.readline() == "listening\n", "the receiving hosts have ended at once"
-        hosts = {domain: HOSTS[name] for name, domains in DOMAINS.items() for domain in domains}
-        further = {"RELAY_DATABASE_URL": database, "RELAY_PROFILE": "development"} if database else {}
-        with (
-            Names(hosts) as names,
-            running(folder, outbound_port=port, dns=names.address, **(SETTINGS | further | settings)) as relay,
-        ):
-            key = relay.command("credential", "issue", "--tenant", TENANT, "--kind", "api", "--name", "api")["secret"]
-            field = Field(relay, folder, seed=seed, key=key)
-            field.watch.start()
-            try:
-                yield field
-            finally:
-                field.watch.stop()
-                _end(field._client)  # only where it was not stopped in order
-    finally:
-        _end(sink)
+    hosts = {domain: HOSTS[name] for name, domains in DOMAINS.items() for domain in domains}
+    with contextlib.ExitStack() as stack:
+        _ledger_process(stack, "bench.crash.sink", str(folder / "sink.ledger"), str(port), seed)
+        names = stack.enter_context(Names(hosts))
+        proxy, settings = None, dict(SETTINGS)
+        if needs == "proxy":
+            proxy, further = _database_behind_a_proxy(stack, folder)
+            settings |= further
+        elif needs == "small disk":
+            _mount_small_disk(stack, folder / "relay" / "postgres")
+        relay = stack.enter_context(running(folder, outbound_port=port, dns=names.address, **settings))
+        key = relay.command("credential", "issue", "--tenant", TENANT, "--kind", "api", "--name", "api")["secret"]
+        field = Field(relay, folder, seed=seed, key=key)
+        field.proxy = proxy
+        field.watch.start()
+        try:
+            yield field
+        finally:
+            field.watch.stop()
+            _end(field._client)  # only where it was not stopped in order
+
+
+def _ledger_process(stack: contextlib.ExitStack, module: str, *arguments: str) -> subprocess.Popen[str]:
+    process = _start(module, *arguments)
+    stack.callback(_end, process)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "listening\n", f"{module} has ended at once"
+    return process
+
+
+def _database_behind_a_proxy(stack: contextlib.ExitStack, folder: Path) -> tuple[subprocess.Popen[str], dict[str, str]]:
+    """A database of its own, as script/server would start it, that relayweb reaches through the proxy only."""
+    postgres = Postgres.of(State.open(folder / "database"))
+    postgres.start()
+    stack.callback(postgres.stop)
+    postgres.ensure_database()
+    port = free_port()
+    there = f"{postgres.socket_folder}/.s.PGSQL.{PORT}"
+    proxy = _ledger_process(stack, "bench.crash.proxy", str(folder / "proxy.ledger"), PROXY, str(port), there)
+    address = postgres.url().replace(f"?host={quote(str(postgres.socket_folder), safe='/')}", "")
+    address = address.replace("@/", f"@{PROXY}:{port}/")
+    return proxy, {"RELAY_DATABASE_URL": address, "RELAY_PROFILE": "development"}
+
+
+def _mount_small_disk(stack: contextlib.ExitStack, place: Path) -> None:
+    """In a mount namespace of our own, which ends with us. Needs root."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNS) != 0:
+        raise Skipped(f"no disk can be made that is small: {os.strerror(ctypes.get_errno())}")
+    place.mkdir(parents=True)
+    place.parent.chmod(0o711)
+    for command in (
+        ["mount", "--make-rprivate", "/"],
+        ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_MB}m", "proof", str(place)],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Skipped(f"no disk can be made that is small: {done.stderr.strip()}")
+    stack.callback(subprocess.run, ["umount", "--lazy", str(place)], check=False)
 
 
 def _start(module: str, *arguments: str) -> subprocess.Popen[str]:

@@ -15,7 +15,7 @@ from bench.support.surroundings import percentile
 
 Record = dict[str, Any]
 _HEAD = (
-    "fault", "rounds", "messages", "accepted", "lost", "duplicated", "allowed", "forbidden", "other",
+    "fault", "rounds", "kills", "messages", "accepted", "lost", "duplicated", "allowed", "forbidden", "other",
     "recovery p50", "max", "progress max", "stranded max",
 )  # fmt: skip
 
@@ -85,7 +85,7 @@ def _row(fault: str, records: list[Record]) -> tuple[str, ...]:
         fault,
         *(
             f"{total(name):,}"
-            for name in ("rounds", "messages", "accepted", "lost", "duplicated", "allowed", "forbidden")
+            for name in ("rounds", "kills", "messages", "accepted", "lost", "duplicated", "allowed", "forbidden")
         ),
         f"{sum(map(total, others)):,}",
         f"{percentile(recoveries, 0.5):.1f}" if recoveries else "–",

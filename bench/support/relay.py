@@ -75,7 +75,7 @@ def spent(before: dict[str, float], after: dict[str, float]) -> dict[str, float]
 def running(folder: Path, *, outbound_port: int, dns: str, **settings: str) -> Iterator[Relay]:
     """``settings`` are further RELAY_ variables."""
     var = folder / "relay"
-    var.mkdir()
+    var.mkdir(exist_ok=True)
     var.chmod(0o711)
     stack = Stack.make(
         var,
