@@ -51,7 +51,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="of each fault (5)")
     parser.add_argument("--seed", default="1", help="of everything that is drawn by lot (1)")
     parser.add_argument("--append", type=Path, help="file of results, JSON lines")
-    parser.add_argument("--every", type=float, default=0.15, help="seconds between two mails of a session (0.15)")
+    parser.add_argument("--every", type=float, default=0.3, help="seconds between two mails of a session (0.3)")
+    parser.add_argument("--log", type=Path, help="file for what relayweb wrote meanwhile")
     parser.add_argument("--table", action="store_true", help="only show what the file of --append holds")
     options = parser.parse_args()
     if options.table and not options.append:
@@ -73,6 +74,8 @@ def _prove(name: str, fault: Fault, options: argparse.Namespace) -> list[dict[st
             record = results.record(name, verdict, rounds=rounds, seed=options.seed, postgresql=durability)
             records.append(record)
             results.append(options.append, record)
+            if options.log:
+                results.write_log(options.log, field.relay.stack.log)
             say(results.sentence(record))
     return records
 

@@ -42,7 +42,7 @@ PROXY = "127.77.1.1"
 SMALL_DISK_MB = 700
 _CLONE_NEWNS = 0x00020000
 PROCESSES = {"gate": 3, "worker": 3}
-DOMAINS = {name: [f"{name}-{number}.example" for number in range(4)] for name in HOSTS}
+DOMAINS = {name: [f"{name}-{number}.example" for number in range(8)] for name in HOSTS}
 SETTINGS = {
     "RELAY_LEASE_SECONDS": f"{LEASE_S:g}",
     "RELAY_SWEEP_SECONDS": f"{SWEEP_S:g}",

@@ -46,6 +46,14 @@ def append(path: Path | None, record: Record) -> None:
         os.fsync(file.fileno())
 
 
+def write_log(path: Path, lines: list[str]) -> None:
+    """Adds the lines to the file and forgets them."""
+    written = list(lines)
+    del lines[: len(written)]
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in written)
+
+
 def read(path: Path) -> list[Record]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 

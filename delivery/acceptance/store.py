@@ -20,7 +20,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from accounts import database
 from accounts.authentication import Principal
 from delivery.acceptance import rejections
-from delivery.acceptance.committer import Committer
+from delivery.acceptance.committer import Committer, UnsafeDatabase
 from delivery.acceptance.directory import Directory, KnownDomain, KnownStream
 from delivery.acceptance.message import NewMessage, NewRecipient
 from delivery.core.replies import Rejection
@@ -59,7 +59,7 @@ class MessageStore:
         self.directory = Directory(self.pool)
         self.default_pool_id = UUID(int=0)
         self.is_ready = False
-        self._committer = Committer()
+        self._committer = Committer(insist_on_durability=_insist_on_durability)
         self._watch: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -173,6 +173,12 @@ async def read_durability(connection: psycopg.AsyncConnection[Any]) -> Durabilit
     row = await (await connection.execute(sql)).fetchone()
     assert row is not None
     return Durability(*row)
+
+
+async def _insist_on_durability(connection: psycopg.AsyncConnection[Any]) -> None:
+    durability = await read_durability(connection)
+    if not durability.is_safe:
+        raise UnsafeDatabase(str(durability))
 
 
 async def _default_pool(connection: psycopg.AsyncConnection[Any]) -> UUID:
