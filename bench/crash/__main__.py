@@ -63,7 +63,10 @@ def _options() -> argparse.Namespace:
 def _prove(name: str, fault: Fault, options: argparse.Namespace) -> list[dict[str, object]]:
     records = []
     seed = f"{options.seed}/{name}"
-    with surroundings.folder("crash") as folder, open_field(folder, seed=seed, needs=fault.needs) as field:
+    with (
+        surroundings.folder("crash") as folder,
+        open_field(folder, seed=seed, needs=fault.needs, tells=fault.tells) as field,
+    ):
         durability = surroundings.durability(field.relay.database)
         left = options.rounds
         while left > 0:
@@ -136,6 +139,8 @@ def _drain(field: Field, *, within_s: float) -> None:
         if field.rows("SELECT count(*) FROM delivery_queue_entry")[0][0] == 0:
             break
         time.sleep(0.3)
+    while field.is_told and time.monotonic() < deadline and checking.untold(field):
+        time.sleep(0.5)
     # What a host wrote into its ledger last, and what the peer said then.
     time.sleep(0.5)
 

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
@@ -71,6 +71,7 @@ class Verdict:
     invented: int = 0
     mismatched: int = 0
     final_twice: int = 0
+    told: int = 0  # calls of events, repeats counted
     untold: int = 0
     refused_for_good: int = 0
     longest_stranded_s: float = 0.0
@@ -253,9 +254,17 @@ def _judge_states(verdict: Verdict, field: Field, copies: dict[str, list[_Copy]]
     mismatched += [recipient for recipient in copies if recipient not in said]
     verdict.mismatched = verdict.find("mismatched", mismatched)
     verdict.final_twice = verdict.find("final_twice", [str(row[0]) for row in field.rows(_FINAL_TWICE)])
-    told = Counter(fact.words[0] for fact in field.told.read())
-    if told:
-        verdict.untold = verdict.find("untold", [row[0] for row in field.rows(_EVENTS) if row[0] not in told])
+    if field.is_told:
+        verdict.told = len(field.told.read())
+        verdict.untold = verdict.find("untold", sorted(untold(field)))
+
+
+def untold(field: Field) -> set[str]:
+    """Events that the receiver of webhooks was not told of, or under different ids."""
+    ids: defaultdict[str, set[str]] = defaultdict(set)
+    for fact in field.told.read():
+        ids[fact.words[0]].add(fact.words[1])
+    return {event for (event,) in field.rows(_EVENTS) if len(ids[event]) != 1}
 
 
 # ---------------------------------------------------------------- recovery

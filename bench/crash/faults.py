@@ -35,6 +35,7 @@ class Fault:
     client_cuts: float = 0.0  # share of mails in which the client cuts the connection
     cuts: bool = False  # the receiving hosts cut connections after the final dot
     is_orderly: bool = False  # a restart, in which nothing may be cut off in its content
+    tells: bool = False  # with a receiver of webhooks
     needs: str = ""  # "proxy": before the database; "small disk": the database on one that can be filled
 
 
@@ -173,12 +174,15 @@ def _let_time_pass(field: Field, _chance: random.Random) -> list[Struck]:
 FAULTS: dict[str, Fault] = {
     "gate": Fault(throw=_kill_of("gate", "ok")),
     "worker": Fault(throw=_kill_of("worker", "dot", repeats=True)),
-    "database": Fault(throw=_crash_the_database, waits_for_progress=True, api_sessions=1),
-    "everything": Fault(throw=_crash_everything, waits_for_progress=True, api_sessions=1, rounds_in_a_period=10),
-    "broker": Fault(throw=_lose_the_broker),
+    "database": Fault(throw=_crash_the_database, waits_for_progress=True, api_sessions=1, tells=True),
+    "everything": Fault(
+        throw=_crash_everything, waits_for_progress=True, api_sessions=1, rounds_in_a_period=10, tells=True
+    ),
+    "broker": Fault(throw=_lose_the_broker, tells=True),
     "rolling": Fault(throw=_restart_in_turn, is_orderly=True, rounds_in_a_period=5, api_sessions=1),
     "zombie": Fault(throw=_zombie),
     "web": Fault(throw=_kill_of("web", "posted"), sessions=1, api_sessions=5),
+    "webhooks": Fault(throw=_kill_of("webhooks", "dot"), tells=True),
     "beat": Fault(throw=_kill_of("beat", "ok", "dot")),
     "answers": Fault(throw=_lose_an_answer, api_sessions=1, needs="proxy", window_s=1.0),
     "cut": Fault(

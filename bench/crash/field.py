@@ -38,7 +38,7 @@ class Skipped(Exception):
 
 ROOT = Path(__file__).resolve().parents[2]
 LEASE_S, SWEEP_S = 5.0, 1.0
-PROXY = "127.77.1.1"
+PROXY, RECEIVER = "127.77.1.1", "127.77.1.2"
 SMALL_DISK_MB = 700
 _CLONE_NEWNS = 0x00020000
 PROCESSES = {"gate": 3, "worker": 3}
@@ -49,6 +49,7 @@ SETTINGS = {
     "RELAY_RETRY_SCHEDULE": "2,4,8,16",
     "RELAY_GATE_PROCESSES": str(PROCESSES["gate"]),
     "RELAY_WORKER_PROCESSES": str(PROCESSES["worker"]),
+    "RELAY_WEBHOOK_DESTINATIONS": "127.0.0.0/8",
     "RELAY_API_REQUESTS_PER_MINUTE": "100000",
     "RELAY_API_TENANT_REQUESTS_PER_MINUTE": "100000",
 }
@@ -219,6 +220,11 @@ class Field:
             client.stdin.close()
             client.wait(150)
 
+    @property
+    def is_told(self) -> bool:
+        """Whether there is a receiver of webhooks."""
+        return (self.folder / "receiver.ledger").exists()
+
     # ---------------------------------------------------------------- what can be hurt
 
     def running(self, part: str) -> dict[str, int]:
@@ -276,8 +282,11 @@ class Field:
 
 
 @contextlib.contextmanager
-def open_field(folder: Path, *, seed: str, needs: str = "") -> Iterator[Field]:
-    """``needs`` is that of a fault: a ``proxy`` before the database, or a ``small disk`` below it."""
+def open_field(folder: Path, *, seed: str, needs: str = "", tells: bool = False) -> Iterator[Field]:
+    """``needs`` is that of a fault: a ``proxy`` before the database, or a ``small disk`` below it.
+
+    ``tells``: with a receiver of webhooks.
+    """
     port = free_port()
     hosts = {domain: HOSTS[name] for name, domains in DOMAINS.items() for domain in domains}
     with contextlib.ExitStack() as stack:
@@ -291,6 +300,8 @@ def open_field(folder: Path, *, seed: str, needs: str = "") -> Iterator[Field]:
             _mount_small_disk(stack, folder / "relay" / "postgres")
         relay = stack.enter_context(running(folder, outbound_port=port, dns=names.address, **settings))
         key = relay.command("credential", "issue", "--tenant", TENANT, "--kind", "api", "--name", "api")["secret"]
+        if tells:
+            _add_webhook(stack, folder, relay)
         field = Field(relay, folder, seed=seed, key=key)
         field.proxy = proxy
         field.watch.start()
@@ -307,6 +318,14 @@ def _ledger_process(stack: contextlib.ExitStack, module: str, *arguments: str) -
     assert process.stdout is not None
     assert process.stdout.readline() == "listening\n", f"{module} has ended at once"
     return process
+
+
+def _add_webhook(stack: contextlib.ExitStack, folder: Path, relay: Relay) -> None:
+    port = free_port()
+    _ledger_process(stack, "bench.crash.receiver", str(folder / "receiver.ledger"), RECEIVER, str(port))
+    events = [word for kind in ("delivered", "bounced", "expired") for word in ("--event", kind)]
+    url = f"http://{RECEIVER}:{port}/"
+    relay.command("webhook", "add", "--tenant", TENANT, "--url", url, "--batch", "20", *events)
 
 
 def _database_behind_a_proxy(stack: contextlib.ExitStack, folder: Path) -> tuple[subprocess.Popen[str], dict[str, str]]:
