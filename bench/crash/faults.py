@@ -171,6 +171,20 @@ def _let_time_pass(field: Field, _chance: random.Random) -> list[Struck]:
     return [Struck(moment)]
 
 
+def _one_after_the_other(field: Field, chance: random.Random) -> list[Struck]:
+    """A gate, a worker, the broker and the database in quick succession."""
+    strokes = []
+    for throw in (
+        _kill_of("gate", "ok"),
+        _kill_of("worker", "dot", repeats=True),
+        _lose_the_broker,
+        _crash_the_database,
+    ):
+        strokes += throw(field, chance)
+        time.sleep(chance.random())
+    return strokes
+
+
 FAULTS: dict[str, Fault] = {
     "gate": Fault(throw=_kill_of("gate", "ok")),
     "worker": Fault(throw=_kill_of("worker", "dot", repeats=True)),
@@ -184,6 +198,7 @@ FAULTS: dict[str, Fault] = {
     "web": Fault(throw=_kill_of("web", "posted"), sessions=1, api_sessions=5),
     "webhooks": Fault(throw=_kill_of("webhooks", "dot"), tells=True),
     "beat": Fault(throw=_kill_of("beat", "ok", "dot")),
+    "mixture": Fault(throw=_one_after_the_other, waits_for_progress=True, api_sessions=1),
     "answers": Fault(throw=_lose_an_answer, api_sessions=1, needs="proxy", window_s=1.0),
     "cut": Fault(
         throw=_let_time_pass,

@@ -89,13 +89,14 @@ def running(folder: Path, *, outbound_port: int, dns: str, **settings: str) -> I
         RELAY_GATE_CONNECTIONS_PER_ADDRESS="1000",
         **settings,
     )
-    stack.start()
     try:
+        stack.start()
         relay = Relay(stack)
         _prepare(relay)
         yield relay
     finally:
-        stack.stop()
+        if stack.process is not None and stack.process.poll() is None:
+            stack.stop()
 
 
 def _prepare(relay: Relay) -> None:
