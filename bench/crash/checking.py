@@ -26,6 +26,8 @@ PROGRESS_WITHIN_S = 30.0
 STRANDED_AT_MOST_S = LEASE_S + SWEEP_S + 5.0
 _OPEN = {"queued", "deferred", "held"}
 _EXAMPLES = 5
+# A host that waits for its disk, on a machine that is busy with a crash, writes a mail down so long after it was sent.
+_READ_LATE_S = 5.0
 
 _RECIPIENTS = """SELECT address, state, has_ambiguous_attempt,
                         EXISTS (SELECT 1 FROM delivery_queue_entry WHERE recipient_id = recipient.id)
@@ -223,7 +225,7 @@ def _judge_duplicates(
             is_excused = cuts or any(_lies_between(stroke, first, second) for stroke in strokes)
             # What follows on a connection follows the settlement: whoever sent it knew that the mail was taken.
             if (first.read_at is not None and first.read_at < second.at) or not is_excused:
-                forbidden.append(recipient)
+                forbidden.append(f"{recipient} {first.at:.2f} (read {first.read_at}) and {second.at:.2f}")
             elif not any(row.is_ambiguous for row in said.get(recipient, [])):
                 unlabelled.append(recipient)
     verdict.forbidden = verdict.find("forbidden", forbidden)
@@ -231,11 +233,12 @@ def _judge_duplicates(
 
 
 def _lies_between(stroke: Struck, first: _Copy, second: _Copy) -> bool:
-    return first.at <= (stroke.ended_at or stroke.at) and second.at >= stroke.at
+    """What had left us when we were killed may be read a moment later."""
+    return first.at <= (stroke.ended_at or stroke.at) + _READ_LATE_S and second.at >= stroke.at
 
 
 def _is_struck(copy: _Copy, stroke: Struck) -> bool:
-    end = stroke.ended_at or stroke.at
+    end = (stroke.ended_at or stroke.at) + _READ_LATE_S
     return copy.at <= end and (copy.read_at is None or copy.read_at >= stroke.at) and stroke.at - copy.at < 600
 
 

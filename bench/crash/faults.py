@@ -87,8 +87,9 @@ def _crash_everything(field: Field, _chance: random.Random) -> list[Struck]:
     parts = tuple(name for name in field.watch.look() if name.partition("-")[0] in {"gate", "worker", "web"})
     moment = time.monotonic()
     field.kill_everything()
+    killed = time.monotonic()
     field.start_again()
-    return [Struck(moment, parts, repeats=True)]
+    return [Struck(moment, parts, repeats=True, ended_at=killed)]
 
 
 # ---------------------------------------------------------------- the broker

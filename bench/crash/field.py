@@ -41,6 +41,7 @@ LEASE_S, SWEEP_S = 5.0, 1.0
 PROXY, RECEIVER = "127.77.1.1", "127.77.1.2"
 SMALL_DISK_MB = 700
 _CLONE_NEWNS = 0x00020000
+_BACK_WITHIN_S = 240.0
 PROCESSES = {"gate": 3, "worker": 3}
 DOMAINS = {name: [f"{name}-{number}.example" for number in range(8)] for name in HOSTS}
 SETTINGS = {
@@ -247,7 +248,7 @@ class Field:
         process.wait(10)
 
     def start_again(self) -> None:
-        self.relay.stack.start()
+        self.relay.stack.start(seconds=_BACK_WITHIN_S)
 
     # ---------------------------------------------------------------- the database and its disk
 
