@@ -28,6 +28,7 @@ _OPEN = {"queued", "deferred", "held"}
 _EXAMPLES = 5
 # A host that waits for its disk, on a machine that is busy with a crash, writes a mail down so long after it was sent.
 _READ_LATE_S = 5.0
+_IN_FLIGHT_AT_MOST_S = 60.0
 
 _RECIPIENTS = """SELECT address, state, has_ambiguous_attempt,
                         EXISTS (SELECT 1 FROM delivery_queue_entry WHERE recipient_id = recipient.id)
@@ -215,7 +216,7 @@ def _judge_duplicates(
 ) -> None:
     everything = [copy for several in copies.values() for copy in several]
     strokes = [stroke for stroke in strokes if stroke.repeats]
-    verdict.allowed = sum(_is_struck(copy, stroke) for stroke in strokes for copy in everything)
+    verdict.allowed = sum(any(_is_struck(copy, stroke) for stroke in strokes) for copy in everything)
     if cuts:
         verdict.allowed += sum(copy.read_at is None for copy in everything)
     forbidden, unlabelled = [], []
@@ -238,8 +239,9 @@ def _lies_between(stroke: Struck, first: _Copy, second: _Copy) -> bool:
 
 
 def _is_struck(copy: _Copy, stroke: Struck) -> bool:
-    end = (stroke.ended_at or stroke.at) + _READ_LATE_S
-    return copy.at <= end and (copy.read_at is None or copy.read_at >= stroke.at) and stroke.at - copy.at < 600
+    """Whether the fault came between the final dot and the moment at which the answer was known."""
+    was_read = copy.read_at is not None and (stroke.ended_at is None or copy.read_at < stroke.ended_at)
+    return stroke.at - _IN_FLIGHT_AT_MOST_S < copy.at <= (stroke.ended_at or stroke.at) + _READ_LATE_S and not was_read
 
 
 # ---------------------------------------------------------------- states
