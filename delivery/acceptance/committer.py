@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -53,6 +53,10 @@ class StoreClosed(Exception):
     """The process ends: nothing is committed any more."""
 
 
+class UnsafeDatabase(psycopg.OperationalError):
+    """The settings of the database are such that what it has committed could be lost."""
+
+
 @dataclass(slots=True)
 class _Waiting:
     message: NewMessage
@@ -60,7 +64,9 @@ class _Waiting:
 
 
 class Committer:
-    def __init__(self) -> None:
+    def __init__(self, *, insist_on_durability: Callable[[Connection], Awaitable[None]]) -> None:
+        """``insist_on_durability`` raises UnsafeDatabase. Each new connection is asked: a server may come back changed."""
+        self._insist_on_durability = insist_on_durability
         self._waiting: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
         self._connection: Connection | None = None
@@ -192,7 +198,13 @@ class Committer:
         if self._connection is None or not self._is_connected:
             await self._disconnect()
             self._placement = Placement()
-            self._connection = await database.connect(direct=False)
+            connection = await database.connect(direct=False)
+            try:
+                await self._insist_on_durability(connection)
+            except BaseException:
+                await connection.close()
+                raise
+            self._connection = connection
         return self._connection
 
     async def _disconnect(self) -> None:

@@ -20,7 +20,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from accounts import database
 from accounts.authentication import Principal
 from delivery.acceptance import rejections
-from delivery.acceptance.committer import Committer
+from delivery.acceptance.committer import Committer, UnsafeDatabase
 from delivery.acceptance.directory import Directory, KnownDomain, KnownStream
 from delivery.acceptance.message import NewMessage, NewRecipient
 from delivery.core.replies import Rejection
@@ -59,7 +59,7 @@ class MessageStore:
         self.directory = Directory(self.pool)
         self.default_pool_id = UUID(int=0)
         self.is_ready = False
-        self._committer = Committer()
+        self._committer = Committer(insist_on_durability=self.insist_on_durability)
         self._watch: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -79,6 +79,12 @@ class MessageStore:
     async def commit(self, message: NewMessage) -> None:
         """Return once the message is committed. Raises Rejection (over quota) or, in trouble, anything else."""
         await self._committer.commit(message)
+
+    async def insist_on_durability(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        """Raises UnsafeDatabase where a commit on this connection would be no promise."""
+        durability = await read_durability(connection)
+        if not durability.is_safe:
+            raise UnsafeDatabase(str(durability))
 
     async def durability(self) -> Durability:
         async with self.pool.connection(timeout=3) as connection:

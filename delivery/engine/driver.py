@@ -19,7 +19,7 @@ from delivery.engine.conversation import Conversation
 from delivery.engine.lanes import LaneBoard
 from delivery.engine.path import OwnedPath
 from delivery.engine.services import Services
-from delivery.queue.claim import ClaimedEntry, Want
+from delivery.queue.claim import ClaimedEntry, Want, openings_for
 from delivery.settlement import KeptBack
 
 log = structlog.get_logger(__name__)
@@ -87,8 +87,10 @@ async def _claim(path: OwnedPath, wants: list[Want], services: Services) -> Clai
                 tuple(wants),
                 most_losses=0 if path.has_suspect else _ANY_LOSSES if takes_grave else 1,
                 writes_use=path.governor.has_long_rates,
+                openings=(openings := path.governor.openings),
             )
         )
+        path.governor.wrote_openings(openings_for(len(claimed.entries), openings=openings))
     finally:
         if takes_grave:
             services.has_grave_suspect = any(entry.is_grave_suspect for entry in claimed.entries)

@@ -216,7 +216,7 @@ class Engine:
     def _start_path(self, row: PathRow, source: Source, cap: Rate | None) -> None:
         limits = self._limits_of(row, row.group_limits, source, cap)
         governor = Governor(limits, row.learnt)
-        governor.take_over(time.monotonic(), messages=row.uses, was_in_use=row.was_in_use)
+        governor.take_over(time.monotonic(), messages=row.uses, connections=row.connections, was_in_use=row.was_in_use)
         connections = ConnectionPool(
             source_address=source.address,
             ehlo_name=source.ehlo_name,
@@ -227,6 +227,7 @@ class Engine:
         path = OwnedPath(
             row=row, source=source, governor=governor, connections=connections, idle_since=time.monotonic()
         )
+        path.write_openings = lambda count: self._services.write_openings(row.id, count)
         path.apply_governor()
         path.driver = asyncio.create_task(driver.drive(path, self._board, self._services), name=f"path {row.id}")
         self._paths[row.id] = path

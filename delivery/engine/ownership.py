@@ -24,6 +24,7 @@ from delivery.shaping.governor import PERSISTED_FROM_S, Learnt
 from delivery.shaping.pace import Pace, Suspension
 
 Connection = psycopg.AsyncConnection[Any]
+_Uses = dict[float, tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,9 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class PathRow:
-    """A path that was acquired. ``uses`` holds the age in seconds and the number of messages claimed for it in each minute."""
+    """A path that was acquired. ``uses`` holds the age in seconds and the number of messages claimed for it in each minute,
+    ``connections`` that of connections opened.
+    """
 
     id: int
     source_id: UUID
@@ -71,6 +74,7 @@ class PathRow:
     learnt: Learnt
     was_in_use: bool
     uses: dict[float, int]
+    connections: dict[float, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,13 +205,13 @@ async def acquire(
     async with connection.transaction():
         rows = await (await connection.execute(sql, parameters)).fetchall()
         taken = [row[0] for row in rows]
-        uses = await _uses(connection, taken)
+        uses = await _read_uses(connection, taken)
         if taken:
             await recovery.free_entries(connection, taken)
     return [_path_row(row, uses.get(row[0], {})) for row in rows]
 
 
-def _path_row(row: tuple[Any, ...], uses: dict[float, int]) -> PathRow:
+def _path_row(row: tuple[Any, ...], uses: _Uses) -> PathRow:
     path_id, source_id, group_id, key, kind, limits, fence, was_in_use, *learnt = row
     return PathRow(
         id=path_id,
@@ -219,17 +223,19 @@ def _path_row(row: tuple[Any, ...], uses: dict[float, int]) -> PathRow:
         fence=fence,
         learnt=_learnt(*learnt),
         was_in_use=was_in_use,
-        uses=uses,
+        uses={age: messages for age, (messages, _) in uses.items()},
+        connections={age: connections for age, (_, connections) in uses.items()},
     )
 
 
-async def _uses(connection: Connection, path_ids: Sequence[int]) -> dict[int, dict[float, int]]:
-    """What was claimed for each path within a day: age in seconds, as young as it can be, and number of messages."""
-    sql = """SELECT path_id, greatest(0, extract(epoch FROM now() - minute - interval '1 min'))::float8, messages
+async def _read_uses(connection: Connection, path_ids: Sequence[int]) -> dict[int, _Uses]:
+    """What was written down for each path within a day, by its age in seconds, as young as it can be."""
+    sql = """SELECT path_id, greatest(0, extract(epoch FROM now() - minute - interval '1 min'))::float8, messages,
+                    coalesce(connections, messages)
              FROM delivery_path_use WHERE path_id = ANY(%s) AND minute > now() - interval '1 day 1 min' ORDER BY minute"""
-    found: dict[int, dict[float, int]] = {}
-    for path_id, age, messages in await (await connection.execute(sql, [list(path_ids)])).fetchall():
-        found.setdefault(path_id, {})[age] = messages
+    found: dict[int, _Uses] = {}
+    for path_id, age, messages, connections in await (await connection.execute(sql, [list(path_ids)])).fetchall():
+        found.setdefault(path_id, {})[age] = (messages, connections)
     return found
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from delivery.engine.ownership import PathRow, Source
-from delivery.shaping.governor import Governor
+from delivery.shaping.governor import OPENINGS_IN_ADVANCE, Governor
 from delivery.shaping.providers import Limits
 from delivery.transport.pool import ConnectionPool
 
@@ -32,8 +32,13 @@ class NotNow(Exception):
         self.seconds = seconds
 
 
-async def _turn(take: Callable[[float], float]) -> None:
-    while (wait := take(time.monotonic())) > 0:
+async def _turn(take: Callable[[float], float], before: Callable[[], Awaitable[None]] | None = None) -> None:
+    while True:
+        if before is not None:
+            await before()
+        wait = take(time.monotonic())
+        if wait <= 0:
+            return
         if wait > _LONGEST_WAIT_S:
             raise NotNow(wait)
         await asyncio.sleep(wait)
@@ -55,6 +60,8 @@ class OwnedPath:
     idle_since: float | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     driver: asyncio.Task[None] | None = None
+    # Writes down so many connections, for the next owner to know of. Raises NotNow.
+    write_openings: Callable[[int], Awaitable[None]] | None = None
 
     @property
     def key(self) -> tuple[UUID, int]:
@@ -84,7 +91,13 @@ class OwnedPath:
 
     async def connection_turn(self) -> None:
         """Wait until one more connection may be opened. Raises NotNow."""
-        await _turn(self.governor.take_connection_turn)
+        await _turn(self.governor.take_connection_turn, self._have_openings)
+
+    async def _have_openings(self) -> None:
+        """A claim brings them along; connections that had to be opened again take more."""
+        while self.governor.lacks_openings and self.write_openings is not None:
+            await self.write_openings(OPENINGS_IN_ADVANCE)
+            self.governor.wrote_openings(OPENINGS_IN_ADVANCE)
 
     def look_again_when_there_is_a_turn(self) -> None:
         """Nobody rings when time passes."""

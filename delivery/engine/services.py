@@ -9,7 +9,7 @@ from uuid import UUID
 
 import psycopg
 from django.conf import settings
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from accounts import sealing
 from delivery.core.live_rules import NO_LIVE_RULES
@@ -21,10 +21,11 @@ from delivery.engine.claimer import Claimer
 from delivery.engine.committer import EngineCommitter
 from delivery.engine.contents import ContentShelf
 from delivery.engine.ownership import Source, WorkerIdentity
-from delivery.engine.path import OwnedPath
+from delivery.engine.path import NotNow, OwnedPath
 from delivery.engine.tallies import Tallies
 from delivery.engine.unmatched import UnmatchedReplies
 from delivery.queue import rates
+from delivery.queue.claim import write_uses
 from delivery.routing import lookup, table
 from delivery.routing.sts_policies import StoredPolicies
 from delivery.routing.table import RouteTable
@@ -38,6 +39,7 @@ from delivery.transport.tls_policy import BrokenTls
 Connection = psycopg.AsyncConnection[Any]
 
 _MOST_MOVES_REMEMBERED = 10_000
+_AFTER_TROUBLE_S = 0.5
 
 
 class Services:
@@ -96,6 +98,14 @@ class Services:
 
     async def save_learnt(self, connection: Connection, path: OwnedPath) -> None:
         await learning.save(connection, path)
+
+    async def write_openings(self, path_id: int, count: int) -> None:
+        """So many connections are about to be opened. Raises NotNow where that cannot be written down at present."""
+        try:
+            async with self.pool.connection() as connection:
+                await write_uses(connection, [(path_id, 0, count)])
+        except (psycopg.Error, PoolTimeout, OSError) as error:
+            raise NotNow(_AFTER_TROUBLE_S) from error
 
     async def refresh_routes(self, connection: Connection) -> None:
         self.routes = await table.read(connection)

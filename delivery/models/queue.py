@@ -84,12 +84,14 @@ class Path(models.Model):
 
 
 class PathUse(models.Model):
-    """Messages claimed for a path in a minute, written down before they are tried: a kill cannot overspend a long window."""
+    """What a path did in a minute, written down before it is done: a kill cannot overspend a long window."""
 
     pk = models.CompositePrimaryKey("path_id", "minute")
     path_id = models.BigIntegerField()
     minute = models.DateTimeField()
-    messages = models.PositiveIntegerField(default=0)
+    messages = models.PositiveIntegerField(default=0, help_text="claimed")
+    # Null: written by a version that did not count them. There were not more than messages.
+    connections = models.PositiveIntegerField(null=True, help_text="opened, or written down to be opened")
 
     class Meta:
         db_table = "delivery_path_use"

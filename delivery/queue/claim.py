@@ -17,6 +17,7 @@ from psycopg.rows import class_row
 
 from delivery.queue.enqueue import mark_due
 from delivery.queue.rates import keep_within
+from delivery.shaping.governor import OPENINGS_IN_ADVANCE
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -60,7 +61,7 @@ class ClaimedEntry:
 @dataclass(frozen=True, slots=True)
 class Ask:
     """What a path wants. ``most_losses``: nothing is taken that was lost more often. ``writes_use``: count it against the
-    path's long windows, before anything of it is tried.
+    path's long windows, before anything of it is tried. ``openings``: of connections that are written down already.
     """
 
     path_id: int
@@ -68,6 +69,7 @@ class Ask:
     wants: tuple[Want, ...]
     most_losses: int
     writes_use: bool = False
+    openings: int = 0
 
 
 # Paths are locked in the order in which leases are renewed: the two would otherwise wait for each other.
@@ -126,16 +128,32 @@ async def claim(
         claimed = await _claim(connection, asks)
         if claimed and rates:
             claimed = await _within_rates(connection, claimed, rates)
-        used = {ask.path_id: len(claimed[ask.path_id]) for ask in asks if ask.writes_use and claimed.get(ask.path_id)}
-        if used:
-            await connection.execute(_WRITE_USE, [list(used), list(used.values())])
+        uses = [
+            (ask.path_id, count, openings_for(count, openings=ask.openings))
+            for ask in asks
+            if ask.writes_use and (count := len(claimed.get(ask.path_id, ())))
+        ]
+        await write_uses(connection, uses)
         return claimed
 
 
-_WRITE_USE = """
-INSERT INTO delivery_path_use AS used (path_id, minute, messages)
-SELECT path_id, date_trunc('minute', now()), messages FROM unnest(%s::bigint[], %s::int[]) AS claimed (path_id, messages)
-ON CONFLICT (path_id, minute) DO UPDATE SET messages = used.messages + EXCLUDED.messages
+def openings_for(claimed: int, *, openings: int) -> int:
+    """How many connections are written down with a claim, where so many are written down already."""
+    return max(0, min(claimed, OPENINGS_IN_ADVANCE) - openings)
+
+
+async def write_uses(connection: Connection, uses: Sequence[tuple[int, int, int]]) -> None:
+    """Of paths: id, messages, connections. To be committed before any of them is begun."""
+    if uses:
+        await connection.execute(_WRITE_USES, [list(column) for column in zip(*uses, strict=True)])
+
+
+_WRITE_USES = """
+INSERT INTO delivery_path_use AS used (path_id, minute, messages, connections)
+SELECT path_id, date_trunc('minute', now()), messages, connections
+FROM unnest(%s::bigint[], %s::int[], %s::int[]) AS new (path_id, messages, connections)
+ON CONFLICT (path_id, minute) DO UPDATE SET messages = used.messages + EXCLUDED.messages,
+    connections = coalesce(used.connections, used.messages) + EXCLUDED.connections
 """
 
 

@@ -18,6 +18,8 @@ from delivery.shaping.windows import Rate, Windows
 
 # Shorter windows are not written down: a new owner of a path lets one pass instead.
 PERSISTED_FROM_S = 10.0
+# Connections are written down before they are opened, so many in advance; what a dead owner had not used counts as opened.
+OPENINGS_IN_ADVANCE = 10
 # The host counts what arrives. One turn may take longer to get there than the next one, or be read later by a busy host;
 # dated as it left, a window could then look shorter from there than it was here.
 _SEEN_WITHIN_S = 0.05
@@ -37,6 +39,7 @@ class Governor:
         self._limits = limits
         self._messages = Windows()
         self._new_connections = Windows()
+        self._openings = 0  # written down, and not yet opened
         self._apply()
 
     # ---------------------------------------------------------------- what may be done
@@ -79,17 +82,35 @@ class Governor:
         return self._messages.take(now, seen_within=_SEEN_WITHIN_S)
 
     def take_connection_turn(self, now: float) -> float:
-        return self._new_connections.take(now, seen_within=_SEEN_WITHIN_S)
+        wait = self._new_connections.take(now, seen_within=_SEEN_WITHIN_S)
+        if wait <= 0:
+            self._openings = max(0, self._openings - 1)
+        return wait
+
+    # ---------------------------------------------------------------- what the next owner must know
+
+    @property
+    def openings(self) -> int:
+        """How many connections may be opened that are written down already."""
+        return self._openings
+
+    @property
+    def lacks_openings(self) -> bool:
+        """Whether the next connection must be written down before it is opened."""
+        return self._openings == 0 and any(rate.seconds > PERSISTED_FROM_S for rate in self._new_connections.rates)
+
+    def wrote_openings(self, count: int) -> None:
+        self._openings += count
 
     # ---------------------------------------------------------------- what the former owner did
 
-    def take_over(self, now: float, *, messages: dict[float, int], was_in_use: bool) -> None:
-        """Count what was written down, as age in seconds → turns; let the short windows pass where the path was in use.
-
-        A connection carried at least one message, so messages bound the connections that were opened.
-        """
+    def take_over(
+        self, now: float, *, messages: dict[float, int], connections: dict[float, int], was_in_use: bool
+    ) -> None:
+        """Count what was written down, as age in seconds → turns; let the short windows pass where the path was in use."""
         for age, turns in messages.items():
             self._messages.count(now - age, turns, longer_than=PERSISTED_FROM_S)
+        for age, turns in connections.items():
             self._new_connections.count(now - age, turns, longer_than=PERSISTED_FROM_S)
         if was_in_use:
             self._messages.fill(now, up_to=PERSISTED_FROM_S)

@@ -60,7 +60,7 @@ class Stack:
         }
         return cls(var, ports, environment)
 
-    def start(self) -> None:
+    def start(self, *, seconds: float = START_S) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "relayweb.processes.server"],
             cwd=ROOT,
@@ -76,7 +76,7 @@ class Stack:
             lambda: (
                 self._has_ended() or any('"ready ' in line or line.startswith("ready ") for line in self.log[before:])
             ),
-            seconds=START_S,
+            seconds=seconds,
             what="the line `ready`",
         )
         if self._has_ended():

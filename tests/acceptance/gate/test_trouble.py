@@ -93,6 +93,28 @@ def test_it_takes_no_mail_on_a_database_that_could_lose_it(cast: Cast, certifica
         gate.stop()
 
 
+def test_a_database_that_comes_back_with_other_settings_is_given_no_mail(
+    cable: SeverableSocket, login: Issued, start_gate: Callable[..., RunningGate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = start_gate()
+    with gate.logged_in(login) as wire:
+        wire.envelope(b"alice@acme.example", b"bob@example.com")
+        assert wire.content(LETTER).code == 250
+        wire.envelope(b"alice@acme.example", b"bob@example.com")
+        wire.say(b"DATA")
+
+        # Sooner than the gate looks at the settings by itself: the mail is committed over a new connection.
+        sever(cable)
+        monkeypatch.undo()  # the settings are those of the tests' own server from now on, which runs without fsync
+        database = settings.DATABASES["default"]
+        monkeypatch.setitem(settings.DATABASES, "default", {**database, "HOST": str(cable.folder)})
+        mend(cable)
+        wire.send(LETTER + b".\r\n")
+
+        assert is_our_trouble(wire.reply())
+    assert Message.objects.count() == 1
+
+
 def test_a_revoked_credential_sends_nothing_more_in_an_open_session(gate: RunningGate, login: Issued) -> None:
     with gate.logged_in(login) as wire:
         wire.envelope(b"alice@acme.example", b"bob@example.com")

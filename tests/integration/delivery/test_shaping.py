@@ -184,6 +184,36 @@ async def test_the_days_volume_is_not_overspent_by_a_new_owner(world: World):
             )
 
 
+async def test_a_new_owner_goes_on_at_once_where_the_former_one_kept_its_connections(world: World):
+    async with Room(world) as room, SmtpPeer(host=HOST, at_port=room.port) as peer:
+        await _set_limits(room, connections=1, messages=[], new_connections=["5/min"])
+        async with room.engine("worker-1"):
+            await _send(room, 12)
+            await _until_delivered(room, 12)
+        async with room.engine("worker-2"):
+            await _send(room, 3)
+            await _until_delivered(room, 15)
+
+        assert len(peer.connections) == 2
+
+
+async def test_a_new_owner_opens_no_more_connections_than_the_former_one_left_over(world: World):
+    async with Room(world) as room, SmtpPeer(host=HOST, at_port=room.port) as peer:
+        await _set_limits(room, connections=1, messages_per_connection=1, messages=[], new_connections=["4/min"])
+        async with room.engine("worker-1"):
+            await _send(room, 3)
+            await _until_delivered(room, 3)
+        async with room.engine("worker-2"):
+            await _send(room, 3)
+            elsewhere = await room.send("someone@farther.test")
+            await room.until_state(elsewhere, "deferred", "delivered")
+            await room.until(
+                "SELECT count(*) > 0 FROM delivery_queue_entry WHERE path_id IS NULL AND next_attempt_at > now()"
+            )
+
+        assert len(peer.connections) in {3, 4}
+
+
 async def test_a_tenants_rate_holds_over_two_engines_and_slows_nobody_else(world: World):
     async with Room(world) as room, SmtpPeer(host=HOST, at_port=room.port):
         tenant = world.cast.acme

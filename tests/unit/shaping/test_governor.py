@@ -113,8 +113,28 @@ def test_the_daily_volume_does_not_shrink_with_the_pace() -> None:
 def test_a_new_owner_counts_what_was_written_down_and_lets_short_windows_pass() -> None:
     governor = Governor(LIMITS.overridden({"messages": ["10/s", "30/min"]}), Learnt())
 
-    governor.take_over(1000.0, messages={20.0: 25}, was_in_use=True)
+    governor.take_over(1000.0, messages={20.0: 25}, connections={20.0: 3}, was_in_use=True)
 
     assert governor.permits(0, 0, now=1000.5) == 0
     assert governor.permits(0, 0, now=1001.5) == 5
+    assert governor.take_connection_turn(1001.5) == 0
     assert governor.take_connection_turn(1001.5) > 0
+
+
+def test_what_the_former_owner_sent_over_kept_connections_does_not_count_as_connections() -> None:
+    governor = Governor(LIMITS.overridden({"messages": ["100/s"], "new_connections": ["100/min"]}), Learnt())
+
+    governor.take_over(1000.0, messages={0.0: 5000}, connections={0.0: 12}, was_in_use=True)
+
+    assert sum(governor.take_connection_turn(1001.5) == 0 for _ in range(200)) == 88
+
+
+def test_connections_are_written_down_before_they_are_opened() -> None:
+    governor = Governor(LIMITS.overridden({"new_connections": ["100/min"]}), Learnt())
+    assert governor.lacks_openings
+
+    governor.wrote_openings(2)
+    governor.take_connection_turn(1000.0)
+    assert (governor.openings, governor.lacks_openings) == (1, False)
+    governor.take_connection_turn(1000.0)
+    assert governor.lacks_openings
