@@ -82,12 +82,14 @@ def _relayweb(folder: Path, body: Path, each: int, *, signed: bool) -> tuple[flo
             relay.command("domain", "update", "--tenant", TENANT, "--name", DOMAIN, "--signing", "off")
         say("relayweb is up")
         mails = each * len(RECIPIENTS)
-        cpu, wal, commands = relay.cpu_seconds(), relay.wal_octets(), relay.broker_commands()
+        cpu, commands = relay.cpu_seconds(), relay.broker_commands()
+        wal, stored = relay.wal_octets(), relay.stored_octets()
         pace = _measure("relayweb", relay.port, port, body, each)
         used = spent(cpu, relay.cpu_seconds())
         return pace, {
             "cpu_ms_per_mail": {part: round(seconds * 1000 / mails, 2) for part, seconds in used.items()},
             "wal_octets_per_mail": round((relay.wal_octets() - wal) / mails),
+            "stored_octets_per_mail": round((relay.stored_octets() - stored) / mails),
             "broker_commands_per_mail": round((relay.broker_commands() - commands) / mails, 2),
         }
 

@@ -115,6 +115,8 @@ if _public.scheme not in {"http", "https"} or not _public.hostname:
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", _public.hostname + (",localhost,127.0.0.1,[::1]" if DEVELOPMENT else ""))
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS", f"{_public.scheme}://{_public.netloc}")
 TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES")
+# Each connection from there must begin with a header of the PROXY protocol, which is believed.
+GATE_PROXIES = env.networks("GATE_PROXIES")
 # Of each web process; what they mean stands in relayweb/serving/bodies.py.
 WEB_THREADS = env.integer("WEB_THREADS", 4, minimum=1, maximum=256)
 WEB_CONNECTIONS = env.integer("WEB_CONNECTIONS", 4000, minimum=16)

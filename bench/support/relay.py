@@ -51,6 +51,10 @@ class Relay:
         """Written to the database's log since it exists: what a standby or an archive would receive."""
         return int(self.rows("SELECT pg_current_wal_insert_lsn() - '0/0'")[0][0])
 
+    def stored_octets(self) -> int:
+        """Of the whole database, indexes included."""
+        return int(self.rows("SELECT pg_database_size(current_database())")[0][0])
+
     @property
     def _broker_socket(self) -> str:
         return urlsplit(self._environment["RELAY_BROKER_URL"]).path
