@@ -85,8 +85,8 @@ class Verdict:
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     @property
-    def is_kept(self) -> bool:
-        """Whether every invariant held."""
+    def is_honest(self) -> bool:
+        """Whether nothing was lost, made up, repeated or told wrongly: everything but how long it took."""
         return not any(
             (
                 self.lost,
@@ -97,12 +97,22 @@ class Verdict:
                 self.final_twice,
                 self.untold,
                 self.refused_for_good,
-                self.never_back,
                 self.is_orderly and self.broken_off,
-                self.longest_stranded_s > STRANDED_AT_MOST_S,
-                any(seconds > PROGRESS_WITHIN_S for seconds in self.progress_s),
             )
         )
+
+    @property
+    def is_in_time(self) -> bool:
+        return (
+            not self.never_back
+            and self.longest_stranded_s <= STRANDED_AT_MOST_S
+            and all(seconds <= PROGRESS_WITHIN_S for seconds in self.progress_s)
+        )
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether every invariant held."""
+        return self.is_honest and self.is_in_time
 
     def as_record(self) -> dict[str, Any]:
         return asdict(self) | {"is_kept": self.is_kept}

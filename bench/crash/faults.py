@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.crash.checking import Struck
-from bench.crash.field import LEASE_S, PROCESSES, SWEEP_S, Field, descendants
+from bench.crash.field import LEASE_S, SWEEP_S, Field, descendants
 
 _RETURNS_WITHIN_S = 60.0
 _ALL_AT_ONCE = 0.25
@@ -59,7 +59,7 @@ def _kill_of(part: str, *progress: str, repeats: bool = False) -> Throw:
 
 def _some_of(field: Field, part: str, *, everyone: bool = True) -> dict[str, int]:
     """The processes that are up: every one of the part, or so many that one can be spared. They are waited for."""
-    wanted = PROCESSES.get(part, 1)
+    wanted = field.processes.get(part, 1)
     wanted = wanted if everyone else min(wanted, 2)
     deadline = time.monotonic() + _RETURNS_WITHIN_S
     while len(running := field.running(part)) < wanted and time.monotonic() < deadline:
@@ -187,7 +187,7 @@ def _one_after_the_other(field: Field, chance: random.Random) -> list[Struck]:
 
 
 FAULTS: dict[str, Fault] = {
-    "gate": Fault(throw=_kill_of("gate", "ok")),
+    "gate": Fault(throw=_kill_of("gate", "ok"), sessions=15),
     "worker": Fault(throw=_kill_of("worker", "dot", repeats=True)),
     "database": Fault(throw=_crash_the_database, waits_for_progress=True, api_sessions=1, tells=True),
     "everything": Fault(
