@@ -194,6 +194,11 @@ class MessageView:
     def is_open(self) -> bool:
         return any(state in OPEN and number for state, number in self.states.items())
 
+    @property
+    def is_settled(self) -> bool:
+        """In part at least."""
+        return any(state not in OPEN and number for state, number in self.states.items())
+
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Row]):
@@ -683,6 +688,10 @@ def content_of(message: Message) -> bytes | None:
         if zstandard.frame_content_size(compressed) <= LARGEST_CONTENT_BYTES:
             return zstandard.ZstdDecompressor().decompress(compressed, max_output_size=LARGEST_CONTENT_BYTES)
     return None
+
+
+def has_content(message: Message) -> bool:
+    return Content.objects.filter(message_id=message.id, retention_days=message.retention_days).exists()
 
 
 # ---------------------------------------------------------------- refused at the door

@@ -1,4 +1,6 @@
-"""Work on all that a filter of the send log finds, in steps that a kill can neither lose nor double.
+"""Work on all that a filter of the send log finds, and the archive of everything a tenant has.
+
+It is done in steps that a kill can neither lose nor double.
 
 A step is one short transaction: it reads the next recipients by their keys, does what is asked, and writes down how far it
 came. The table holds the truth; the task that drives it may be lost, and the next beat goes on. What is accepted while a job
@@ -8,11 +10,12 @@ runs is not in it: its period is fixed when it is asked for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import timedelta
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Self
 from uuid import UUID
 
+import psycopg
 import structlog
 from django.core import signing
 from django.db import connection, transaction
@@ -24,10 +27,12 @@ from accounts import audit
 from accounts.audit import Actor
 from accounts.models import Tenant
 from accounts.refusals import Refused
-from delivery import changes, exports, history, log_filters
+from delivery import archive, changes, exports, history, log_filters
+from delivery.core import zipping
 from delivery.core.states import OPEN
+from delivery.core.zipping import Member
 from delivery.log_filters import LogFilter
-from delivery.models import Job, JobKind, JobPart, JobState
+from delivery.models import Job, JobFault, JobKind, JobPart, JobState
 from delivery.queue import control
 
 log = structlog.get_logger(__name__)
@@ -79,6 +84,35 @@ def ask_for(
     return job
 
 
+def ask_for_archive(tenant: Tenant, *, actor: Actor) -> Job:
+    """Everything the tenant has, as one file. Raises Refused while one is being made; the one before goes when it is done."""
+    with transaction.atomic():
+        Tenant.objects.select_for_update().get(pk=tenant.pk)
+        if _open(tenant).filter(kind=JobKind.ARCHIVE).exists():
+            raise Refused(_("An export of everything is being made already."), reason="archive_under_way")
+        job = Job.objects.create(
+            tenant=tenant,
+            person=actor.user,
+            person_name=actor.name[:254],
+            kind=JobKind.ARCHIVE,
+            file_format="zip",
+            wanted={},
+            found=len(archive.SECTIONS),
+            expires_at=timezone.now() + KEPT,
+        )
+        audit.record(actor, "tenant.export", tenant=tenant, object_id=job.id, object_name=tenant.slug)
+    return job
+
+
+def note_download(job: Job, *, actor: Actor) -> None:
+    """Somebody takes everything a tenant has away."""
+    audit.record(actor, "tenant.export_download", tenant=job.tenant, object_id=job.id, object_name=job.tenant.slug)
+
+
+def last_archive(tenant: Tenant) -> Job | None:
+    return Job.objects.of(tenant).filter(kind=JobKind.ARCHIVE).order_by("-id").first()
+
+
 def fixed(kind: JobKind, narrowed: LogFilter) -> LogFilter:
     """A change concerns open mail only."""
     if kind == JobKind.EXPORT:
@@ -91,7 +125,11 @@ def can_find_anything(kind: JobKind, narrowed: LogFilter) -> bool:
 
 
 def open_jobs(tenant: Tenant) -> int:
-    return Job.objects.of(tenant).filter(state__in=[JobState.WAITING, JobState.RUNNING]).count()
+    return _open(tenant).count()
+
+
+def _open(tenant: Tenant) -> Any:
+    return Job.objects.of(tenant).filter(state__in=[JobState.WAITING, JobState.RUNNING])
 
 
 def cancel(job: Job, *, actor: Actor) -> bool:
@@ -140,31 +178,43 @@ def _step(job_id: UUID) -> bool:
         return False
     job = Job.objects.select_related("tenant").get(pk=job_id)
     if job.tries > MOST_TRIES:
-        _end(job, JobState.FAILED)
-        log.error("job_failed", job=str(job.id), kind=job.kind)
+        fault = job.fault or JobFault.WORKER_LOST
+        _fail(job, fault)
+        log.error("job_failed", job=str(job.id), kind=job.kind, fault=fault)
         return True
     try:
         with transaction.atomic():
             # Cancelled meanwhile, or taken over by another: then nothing of this step may stay.
-            if (
-                not Job.objects.select_for_update()
-                .filter(pk=job_id, state=JobState.RUNNING, cursor=job.cursor)
-                .exists()
-            ):
+            if not _is_as_read(job):
                 return True
-            is_last = _export(job) if job.kind == JobKind.EXPORT else _change(job)
-            job.claimed_until, job.tries = None, 0
+            is_last = _STEPS.get(JobKind(job.kind), _change)(job)
+            job.claimed_until, job.tries, job.fault = None, 0, ""
             if is_last:
                 job.state, job.ended_at = JobState.DONE, timezone.now()
             job.save()
-    except Exception:  # one job's trouble must not keep the others waiting; it is tried again, and then given up
+    except (
+        Exception
+    ) as error:  # one job's trouble must not keep the others waiting; it is tried again, and then given up
         log.exception("job_step_failed", job=str(job.id), kind=job.kind)
+        Job.objects.filter(pk=job_id, state=JobState.RUNNING).update(fault=_fault_of(error))
     return True
 
 
-def _end(job: Job, state: JobState) -> None:
+def _is_as_read(job: Job) -> bool:
+    """Locks the row, too."""
+    far = {name: getattr(job, name) for name in ("cursor", "looked_at", "changed", "size_bytes")}
+    return Job.objects.select_for_update().filter(pk=job.pk, state=JobState.RUNNING, **far).exists()
+
+
+def _fault_of(error: BaseException) -> JobFault:
+    return JobFault.DISK_FULL if isinstance(error.__cause__, psycopg.errors.DiskFull) else JobFault.OURS
+
+
+def _fail(job: Job, fault: str) -> None:
     JobPart.objects.filter(job_id=job.pk).delete()
-    Job.objects.filter(pk=job.pk).update(state=state, ended_at=timezone.now(), claimed_until=None)
+    Job.objects.filter(pk=job.pk).update(
+        state=JobState.FAILED, fault=fault, ended_at=timezone.now(), claimed_until=None
+    )
 
 
 def _export(job: Job) -> bool:
@@ -201,6 +251,100 @@ def _change(job: Job) -> bool:
             after={"changed": job.changed, "in_hand": job.in_hand},
         )
     return is_last
+
+
+# ---------------------------------------------------------------- the archive of everything
+
+
+@dataclass(frozen=True, slots=True)
+class _Progress:
+    """How far an archive is. ``header`` is the part that its open member's header goes into."""
+
+    section: int = -1  # before the first of them: the explanations
+    after: str | None = None
+    bytes_written: int = 0
+    header: int = 0
+    member: Member | None = None
+    finished: tuple[Member, ...] = field(default=())
+
+    @classmethod
+    def read(cls, document: dict[str, Any] | None) -> Self:
+        if not document:
+            return cls()
+        member, finished = document["member"], document["finished"]
+        return cls(**{
+            **document,
+            "member": _member_of(member) if member else None,
+            "finished": tuple(map(_member_of, finished)),
+        })  # fmt: skip
+
+    def as_json(self) -> dict[str, Any]:
+        document = asdict(self)
+        for member in filter(None, [document["member"], *document["finished"]]):
+            member["modified"] = member["modified"].isoformat()
+        return document
+
+
+def _member_of(document: dict[str, Any]) -> Member:
+    return Member(**{**document, "modified": datetime.fromisoformat(document["modified"])})
+
+
+def _archive(job: Job) -> bool:
+    """The next page of the next section; at last the directory."""
+    at = _Progress.read(job.progress)
+    if at.section == len(archive.SECTIONS):
+        job.size_bytes = at.bytes_written + _add_part(job, zipping.directory(at.finished, offset=at.bytes_written))
+        _forget_former(job)
+        return True
+    name, data, after = _next_lines(job, at)
+    if at.member is None:
+        header = JobPart.objects.filter(job_id=job.pk).count()
+        at = replace(at, member=Member(name, job.created_at, at.bytes_written), header=header)
+        _add_part(job, b"")
+    assert at.member is not None
+    written, member = zipping.piece(at.member, data, is_last=after is None)
+    _add_part(job, written)
+    at = replace(at, member=member, after=after)
+    if after is None:
+        head = zipping.local_header(member)
+        JobPart.objects.filter(job_id=job.pk, number=at.header).update(compressed=exports.compress(head))
+        at = replace(
+            at,
+            section=at.section + 1,
+            member=None,
+            finished=(*at.finished, member),
+            bytes_written=member.offset + len(head) + member.deflated,
+        )
+    job.progress, job.looked_at, job.size_bytes = at.as_json(), max(0, at.section), at.bytes_written
+    return False
+
+
+def _next_lines(job: Job, at: _Progress) -> tuple[str, bytes, str | None]:
+    """The name of the file, what is written into it, and where it goes on; None at its end."""
+    if at.section < 0:
+        language = job.person.language if job.person else ""
+        text = archive.read_me(job.tenant, until=job.created_at, language=language or job.tenant.language)
+        return "README.txt", text, None
+    section = archive.SECTIONS[at.section]
+    lines, after = section.read(job.tenant, job.created_at, at.after)
+    job.changed += len(lines)
+    return section.name, archive.write_lines(lines), after
+
+
+def _add_part(job: Job, data: bytes) -> int:
+    number = JobPart.objects.filter(job_id=job.pk).count()
+    JobPart.objects.create(job_id=job.pk, number=number, compressed=exports.compress(data))
+    return len(data)
+
+
+def _forget_former(job: Job) -> None:
+    """One archive of a tenant is kept, so that asking often fills no disk."""
+    former = Job.objects.of(job.tenant_id).filter(kind=JobKind.ARCHIVE, id__lt=job.pk)
+    JobPart.objects.filter(job_id__in=former.values("id")).delete()
+    former.delete()
+
+
+_STEPS = {JobKind.EXPORT: _export, JobKind.ARCHIVE: _archive}
 
 
 def forget_old() -> int:

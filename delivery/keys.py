@@ -1,7 +1,9 @@
 """Sealed secrets, carried over to the current key.
 
 ``RELAY_ENCRYPTION_KEYS`` names the current key first and former ones behind it; once everything has been sealed anew,
-the former ones can be taken out. Each row is a change of its own: whoever is interrupted goes on where they stopped.
+nothing needs the former ones to be opened. What was *signed* with keys made from them (bounce mailboxes, links to
+unsubscribe, recovery codes) stays in the world and is known only while they are named: docs/upgrading.md says how long.
+Each row is a change of its own: whoever is interrupted goes on where they stopped.
 """
 
 from __future__ import annotations
@@ -9,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from accounts import audit, sealing
+from django.db import connection
+
+from accounts import audit, factors, sealing
 from accounts.audit import Actor
 from delivery.models import DkimKey, Route, Webhook
 
@@ -20,6 +24,29 @@ class Resealed:
     dkim_keys: int
     route_passwords: int
     webhook_secrets: int
+    one_time_passwords: int
+
+
+_SEALED = (
+    ("accounts_onetimepassword", "secret_sealed"),
+    ("delivery_dkimkey", "sealed_private_key"),
+    ("delivery_route", "sealed_password"),
+    ("delivery_webhook", "sealed_secret"),
+    ("delivery_webhook", "sealed_former_secret"),
+)
+
+
+def used_key_ids() -> set[str]:
+    """Ids of the keys that something is sealed with at present."""
+    found = set()
+    with connection.cursor() as cursor:
+        for table, column in _SEALED:
+            cursor.execute(
+                f"SELECT DISTINCT substring({column} for position('\\x00'::bytea in {column}) - 1)"
+                f" FROM {table} WHERE {column} IS NOT NULL"
+            )
+            found |= {bytes(row[0]).decode(errors="replace") for row in cursor.fetchall()}
+    return found
 
 
 def reseal_all(*, actor: Actor) -> Resealed:
@@ -30,6 +57,7 @@ def reseal_all(*, actor: Actor) -> Resealed:
         route_passwords=_reseal(Route.objects.exclude(sealed_password=None).order_by("id"), "sealed_password"),
         webhook_secrets=_reseal(Webhook.objects.order_by("id"), "sealed_secret")
         + _reseal(Webhook.objects.exclude(sealed_former_secret=None).order_by("id"), "sealed_former_secret"),
+        one_time_passwords=factors.reseal_one_time_passwords(),
     )
     audit.record(
         actor,
@@ -39,6 +67,7 @@ def reseal_all(*, actor: Actor) -> Resealed:
             "dkim_keys": resealed.dkim_keys,
             "route_passwords": resealed.route_passwords,
             "webhook_secrets": resealed.webhook_secrets,
+            "one_time_passwords": resealed.one_time_passwords,
         },
     )
     return resealed

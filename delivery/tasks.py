@@ -20,7 +20,7 @@ from delivery import (
     track_record,
 )
 from delivery.acceptance import once
-from delivery.reputation import scores
+from delivery.reputation import scores, senders
 from delivery.source_checks import checks as source_checks
 from delivery.statistics import counting
 from delivery.warmup import advancing, encountered
@@ -205,9 +205,11 @@ def check_sources() -> None:
 
 @shared_task(name="delivery.score_sources", ignore_result=True)
 def score_sources() -> None:
-    """How source addresses stand with receivers, written down every hour."""
+    """How source addresses stand with receivers, and how tenants and domains send, written down every hour."""
     scores.forget_old()
+    senders.forget_old()
     scores.write_due()
+    senders.write_due()
 
 
 @shared_task(name="delivery.count_events", ignore_result=True)

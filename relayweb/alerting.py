@@ -67,6 +67,8 @@ def letter_of(telling: AlertTelling) -> Letter:
     body = [alert_words.sentence(alert)]
     if telling.occasion != "closed":
         body.append(alert_words.to_do(alert))
+        if runbook := alert_words.runbook(alert):
+            body.append(gettext("Step by step: {where}").format(where=runbook))
     after = () if telling.occasion == "closed" else (gettext("You can take it or mute it there."),)
     return Letter(subject, tuple(body), link_of(alert), after)
 
@@ -135,5 +137,6 @@ def document_of(telling: AlertTelling) -> dict[str, Any]:
             "closed_at": moment_of(alert.closed_at) if alert.closed_at else None,
             "evidence": alert.evidence,
             "url": link_of(alert),
+            "runbook": alert_words.runbook(alert),
         },
     }

@@ -35,6 +35,19 @@ def production_has_what_it_needs(app_configs: Any, **options: Any) -> list[Error
 
 
 @register()
+def logo_is_a_picture(app_configs: Any, **options: Any) -> list[Error]:
+    from relayweb.console import logo
+
+    if not settings.LOGO_FILE:
+        return []
+    try:
+        logo.read(Path(settings.LOGO_FILE))
+    except ValueError as fault:
+        return [Error(f"RELAY_LOGO_FILE {fault}.", id="relayweb.E012")]
+    return []
+
+
+@register()
 def blocklists_are_known(app_configs: Any, **options: Any) -> list[Error]:
     from delivery.source_checks.blocklists import blocklists
 

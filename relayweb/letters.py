@@ -178,6 +178,10 @@ def _message(email: str, letter: Letter) -> EmailMultiAlternatives:
         "letter": letter,
         "service": settings.SERVICE_NAME,
         "language": get_language(),
+        "support": settings.SUPPORT_URL.removeprefix("mailto:"),
+        "terms": settings.TERMS_URL.removeprefix("mailto:"),
+        "support_url": settings.SUPPORT_URL,
+        "terms_url": settings.TERMS_URL,
     }
     message = EmailMultiAlternatives(
         # A header field is one line, whatever a tenant or a person is called.

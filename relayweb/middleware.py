@@ -131,6 +131,29 @@ class DatabaseAway:
         return errors.database_away(request)
 
 
+class NoNul:
+    """Answers 400 to a page's form with a NUL in it, which no keyboard makes and PostgreSQL keeps in no text.
+
+    After CsrfViewMiddleware, which has read the form; programs are answered by the field (relayweb.api).
+    """
+
+    def __init__(self, respond: Respond) -> None:
+        self.respond = respond
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.respond(request)
+
+    def process_view(self, request: HttpRequest, *_view: Any) -> HttpResponse | None:
+        from relayweb.api import problems
+        from relayweb.console import errors
+
+        if request.method != "POST" or problems.is_for_programs(request.path_info):
+            return None
+        if any("\0" in value for _name, values in request.POST.lists() for value in values):
+            return errors.bad_request(request)
+        return None
+
+
 class RefusedBody:
     """Answers for a body that the server did not receive (relayweb.serving): a page, or a problem document."""
 

@@ -14,15 +14,18 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from django.core.management.utils import get_random_secret_key
 
 from relayweb import env
+from relayweb.processes.state import state_directory
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+# Templates, static files and catalogues: at the top of a checkout, inside the package in a wheel (setup.py).
+SHIPPED = BASE_DIR if (BASE_DIR / "manage.py").exists() else Path(__file__).with_name("shipped")
 
 # ---------------------------------------------------------------- which process, which profile
 PART = env.choice("PART", ("web", "gate", "worker", "webhooks", "housekeeping", "beat", "command"), "command")
 PROFILE = env.choice("PROFILE", ("development", "production"), "production")
 DEVELOPMENT = PROFILE == "development"
 TEST_PROFILE = env.flag("TEST_PROFILE", False)
-VAR = Path(env.text("VAR", str(BASE_DIR / "var"))).absolute()
+VAR = state_directory()
 NODE = env.text("NODE", socket.gethostname().split(".")[0] or "node1")
 
 if os.environ.get("DATABASE_URL") and not os.environ.get("RELAY_DATABASE_URL"):
@@ -234,6 +237,8 @@ SERVICE_NAME = env.text("SERVICE_NAME", "relayweb")
 # Where the operator helps, and on which terms; shown on every page, by links that only https, http and mailto may be.
 SUPPORT_URL = env.link("SUPPORT_URL")
 TERMS_URL = env.link("TERMS_URL")
+# A picture in place of our sign (relayweb.console.logo); looked at by the checks at start.
+LOGO_FILE = env.text("LOGO_FILE", "")
 if CACHE_URL and PART == "web":
     from redis.backoff import NoBackoff
     from redis.retry import Retry
@@ -256,13 +261,14 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",  # "Saved.", told on the page one is led to
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "relayweb.middleware.NoNul",
     "relayweb.middleware.DatabaseAway",
     "relayweb.middleware.RefusedBody",  # last: its page has the language and the fields that every page has
 ]
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "templates"],
+        "DIRS": [SHIPPED / "templates"],
         "OPTIONS": {
             "context_processors": [
                 "django.template.context_processors.request",
@@ -281,7 +287,7 @@ FORM_RENDERER = "django.forms.renderers.DjangoTemplates"
 
 # Collected, hashed and compressed at start where that has been done (script/server does), else read where they are.
 STATIC_URL = "/static/"
-STATICFILES_DIRS = [BASE_DIR / "static"]
+STATICFILES_DIRS = [SHIPPED / "static"]
 _is_collected = PART == "web" and (VAR / "static" / "staticfiles.json").exists()
 STATIC_ROOT = VAR / "static" if _is_collected or PART == "command" else None
 STORAGES = {
@@ -354,7 +360,7 @@ SPECTACULAR_SETTINGS = {"OAS_VERSION": "3.1.0", "SCHEMA_PATH_PREFIX": "/api/v1/"
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("ja", "日本語"), ("en", "English")]
-LOCALE_PATHS = [BASE_DIR / "locale"]
+LOCALE_PATHS = [SHIPPED / "locale"]
 USE_I18N = True
 USE_TZ = True
 TIME_ZONE = env.text("TIME_ZONE", "UTC")

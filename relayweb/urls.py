@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, include, path
 
+from relayweb import guide
 from relayweb.api import urls as api
 from relayweb.console import (
+    again,
     audit,
     brakes,
     changes,
@@ -17,6 +19,7 @@ from relayweb.console import (
     imports,
     jobs,
     joining,
+    logo,
     me,
     message,
     messages,
@@ -78,6 +81,7 @@ tenant_pages: list[URLPattern | URLResolver] = [
     path("messages/filters/<uuid:filter_id>/rename/", filters.rename, name="filter-rename"),
     path("messages/filters/<uuid:filter_id>/remove/", filters.remove, name="filter-remove"),
     path("messages/<uuid:message_id>/change/<slug:verb>/", changes.change, name="message-change"),
+    path("messages/<uuid:message_id>/again/", again.send_again, name="message-again"),
     path("messages/<uuid:message_id>/suppressions/", changes.suppressions_of, name="message-suppressions"),
     path("rejections/", rejections.rejections, name="rejections"),
     path("credentials/", credentials.credential_list, name="credentials"),
@@ -143,6 +147,7 @@ tenant_pages: list[URLPattern | URLResolver] = [
     path("notices/choices/", notices.choices, name="notice-choices"),
     path("settings/", tenant_settings.page, name="settings"),
     path("settings/usage/", tenant_settings.usage_by_month, name="usage-by-month"),
+    path("settings/export/", jobs.ask_for_everything, name="settings-export"),
     path("settings/close/", tenant_settings.close, name="settings-close"),
     path("audit/", audit.page, name="audit"),
     path("audit/export/", audit.export, name="audit-export"),
@@ -152,6 +157,7 @@ operator_pages: list[URLPattern | URLResolver] = [
     path("", health.health_page, name="operator-health"),
     path("live/", health.live, name="operator-health-live"),
     path("alerts/", alerts.page, name="operator-alerts"),
+    path("alerts/live/", alerts.live, name="operator-alerts-live"),
     path("alerts/test/", alerts.send_test, name="operator-alert-test"),
     path("alerts/<uuid:alert_id>/", alerts.alert_page, name="operator-alert"),
     path("alerts/<uuid:alert_id>/acknowledge/", alerts.acknowledge, name="operator-alert-acknowledge"),
@@ -194,6 +200,8 @@ operator_pages: list[URLPattern | URLResolver] = [
     path("nodes/<str:name>/resume/", nodes.resume, name="operator-node-resume"),
     path("tenants/", operator_tenants.tenant_list, name="operator-tenants"),
     path("tenants/<slug:slug>/", operator_tenants.page, name="operator-tenant"),
+    path("tenants/<slug:slug>/score/", operator_tenants.score, name="operator-tenant-score"),
+    path("tenants/<slug:slug>/domains/<str:name>/", operator_tenants.domain_page, name="operator-tenant-domain"),
     path("tenants/<slug:slug>/limits/", operator_tenants.limits, name="operator-tenant-limits"),
     path("tenants/<slug:slug>/step/", operator_tenants.step, name="operator-tenant-step"),
     path("tenants/<slug:slug>/suspend/", operator_tenants.suspend, name="operator-tenant-suspend"),
@@ -222,6 +230,7 @@ operator_pages: list[URLPattern | URLResolver] = [
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", tenants.home, name="home"),
+    path("logo/<slug:fingerprint>/", logo.picture, name="logo"),
     path("accounts/login/", signin.sign_in, name="sign-in"),
     path("accounts/logout/", signin.sign_out, name="sign-out"),
     path("accounts/second-factor/", signin.second_factor, name="second-factor"),
@@ -236,6 +245,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("join/<str:token>/", joining.join, name="join"),
     path("welcome/<str:token>/", signin.welcome, name="welcome"),
     path(unsubscribing.ROUTE, unsubscribing.page, name="unsubscribe"),
+    path("guide/", guide.page, name="guide"),
+    path("guide/<slug:name>/", guide.page, name="guide-page"),
     path("me/language/", preferences.choose_language, name="language"),
     path("me/theme/", preferences.choose_theme, name="theme"),
     path("me/clock/", preferences.choose_clock, name="clock"),

@@ -43,6 +43,9 @@ _COMMANDS_IN_A_ROW = 50
 _PEER_IS_GONE = (asyncio.IncompleteReadError, OSError)
 # RFC 5321 §3.8: whoever says this hangs up.
 _CHANNEL_CLOSES = 421
+# A browser that some page made write to our port. It would go on after its header lines, and a client of a network that
+# needs no login would have sent mail.
+_HTTP_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE"))
 _CANNOT_VERIFY = OwnReply(252, "2.0.0", "send mail and see")
 _HELP = OwnReply(214, "2.0.0", "see RFC 5321 and RFC 6409")
 
@@ -318,6 +321,9 @@ class SmtpProtocol(SMTP):
             return
         verb, _, argument = text.partition(b" ")
         command = self.commands.get(verb.upper())
+        if verb.upper() in _HTTP_METHODS:
+            log.info("http_on_smtp_port", peer=self.address)
+            self._say_and_leave(replies.COMMAND_UNKNOWN)
         if command is None:
             await self.refuse(replies.COMMAND_UNKNOWN)
         elif len(line) > command.longest:

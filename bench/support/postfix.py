@@ -19,8 +19,8 @@ def version() -> str:
 
 
 @contextmanager
-def running(folder: Path, *, port: int, transports: Mapping[str, str]) -> Iterator[Postfix]:
-    """``transports`` are its transport_maps: recipient domain → host:port."""
+def running(folder: Path, *, port: int, transports: Mapping[str, str], **settings: str) -> Iterator[Postfix]:
+    """``transports`` are its transport_maps: recipient domain → host:port; ``settings`` further lines of main.cf."""
     folder.mkdir()
     folder.chmod(0o711)
     (folder / "transport").write_text("".join(f"{domain} {_next_hop(place)}\n" for domain, place in transports.items()))
@@ -32,7 +32,7 @@ def running(folder: Path, *, port: int, transports: Mapping[str, str]) -> Iterat
         smtp_dns_support_level="disabled",
         smtp_host_lookup="native",
         smtp_tls_security_level="none",
-        smtpd_tls_security_level="none",
+        **{"smtpd_tls_security_level": "none", **settings},
     ) as instance:
         yield instance
 

@@ -87,8 +87,7 @@ def running(folder: Path, *, outbound_port: int, dns: str, **settings: str) -> I
         RELAY_DNS=dns,
         RELAY_OUTBOUND_PORT=str(outbound_port),
         RELAY_ALLOW_DESTINATIONS="127.0.0.0/8",
-        RELAY_GATE_CONNECTIONS_PER_ADDRESS="1000",
-        **settings,
+        **{"RELAY_GATE_CONNECTIONS_PER_ADDRESS": "1000", **settings},
     )
     try:
         stack.start(seconds=_READY_WITHIN_S)

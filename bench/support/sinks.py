@@ -25,7 +25,7 @@ def smtp_sink(
     command += ["-u", "nobody"] if os.geteuid() == 0 else []
     process = subprocess.Popen([*command, f"{host}:{port}", "1024"], stdin=subprocess.DEVNULL)
     try:
-        until(lambda: process.poll() is not None or _listens(host or "127.0.0.1", port), what="smtp-sink")
+        until(lambda: process.poll() is not None or listens(host or "127.0.0.1", port), what="smtp-sink")
         assert process.poll() is None, "smtp-sink has ended at once"
         yield process
     finally:
@@ -33,7 +33,7 @@ def smtp_sink(
         process.wait()
 
 
-def _listens(host: str, port: int) -> bool:
+def listens(host: str, port: int) -> bool:
     with suppress(OSError), socket.create_connection((host, port), timeout=1):
         return True
     return False

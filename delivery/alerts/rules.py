@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 _DATA = Path(__file__).with_name("rules.toml")
 _GONE_AFTER = timedelta(days=1)
+_RUNBOOKS = "docs/runbooks.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Rule:
     opens_after: timedelta
     closes_after: timedelta
     threshold: float | None
+    runbook: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ def rules() -> Mapping[str, Rule]:
             timedelta(seconds=one["opens_after"]),
             timedelta(seconds=one["closes_after"]),
             chosen.get(kind, one.get("threshold")),
+            f"{_RUNBOOKS}#{one['runbook']}",
         )
         for kind, one in data.items()
     }

@@ -2,7 +2,8 @@
 knows yet waits while too many of its recipients have no judged result.
 
 It is asked after each claim. A credential that is established is known for some seconds and costs nothing; of one that is
-watched, a row is locked, so that all engines together never have more of its recipients in flight than its level allows.
+watched, a row is locked, so that all engines together never have more of its recipients in flight than its level allows,
+nor more of all watched credentials of its tenant: whoever steals a session can make credentials, one after the other.
 Nothing is attempted before it was noted here: an engine that dies in between has attempted nothing.
 """
 
@@ -75,7 +76,11 @@ class Gate:
         kept_back: set[UUID] = set()
         # One order for all engines, as rows of several owners are locked in one transaction.
         async with connection.transaction():
-            for owner, is_held, is_free, level in await _standings(connection, sorted(by_owner, key=str)):
+            standings = await _standings(connection, sorted(by_owner, key=str))
+            watched = {owner[0] for owner, is_held, is_free, _ in standings if not is_held and not is_free}
+            if watched:
+                await connection.execute(_ONE_AT_A_TIME, [sorted(watched)])
+            for owner, is_held, is_free, level in standings:
                 entries = by_owner[owner]
                 if is_held:
                     await _hold(connection, entries)
@@ -83,11 +88,11 @@ class Gate:
                 elif is_free:
                     self._free_until[owner] = now + _KNOWN_FOR_S
                 else:
-                    kept_back |= await self._take(connection, owner, entries, most=levels.in_flight(level))
+                    kept_back |= await self._take(connection, owner, entries, level)
         return kept_back
 
     async def _take(
-        self, connection: Connection, owner: _Owner, entries: Sequence[ClaimedEntry], *, most: int
+        self, connection: Connection, owner: _Owner, entries: Sequence[ClaimedEntry], level: Level
     ) -> set[UUID]:
         """Note those there is room for as in flight, put the others aside; returns the others."""
         tenant_id, credential_id = owner
@@ -98,8 +103,9 @@ class Gate:
             return set()  # established a moment ago
         sql = "SELECT recipient_id FROM delivery_unjudged WHERE credential_id = %s"
         known = {one for (one,) in await (await connection.execute(sql, [credential_id])).fetchall()}
+        others = await (await connection.execute(IN_FLIGHT_OF_OTHERS, parameters)).fetchone()
         # Who is tried again before anybody looked takes no more room.
-        room = max(0, most - len(known))
+        room = levels.room(level, own=len(known), others=others[0] if others else 0)
         again = [entry for entry in entries if entry.recipient_id in known]
         new = [entry for entry in entries if entry.recipient_id not in known]
         taken, late = again + new[:room], new[room:]
@@ -147,6 +153,18 @@ async def _standings(connection: Connection, owners: Sequence[_Owner]) -> list[t
         for tenant, credential, is_held, is_free, level, _ in rows
     ]
 
+
+# Of these tenants nobody else takes anything until we have committed. In one order, before any row is locked.
+_ONE_AT_A_TIME = """
+SELECT pg_advisory_xact_lock(key)
+FROM (SELECT hashtextextended(tenant::text, 7294120) AS key FROM unnest(%s::uuid[]) AS tenant ORDER BY 1 OFFSET 0) AS keys
+"""
+
+IN_FLIGHT_OF_OTHERS = """
+SELECT count(*) FROM delivery_unjudged WHERE credential_id IN (
+    SELECT credential_id FROM delivery_credential_standing
+    WHERE tenant_id = %(tenant)s AND established_at IS NULL AND credential_id <> %(credential)s)
+"""
 
 # Locks the row; gives none where somebody has established the credential meanwhile. One that was quiet begins anew.
 _WATCH = """

@@ -100,6 +100,21 @@ def in_flight(level: Level) -> int:
     return int(_data()["level"][Level.STANDARD if level is Level.NONE else level]["in_flight"])
 
 
+def in_flight_together(level: Level) -> int:
+    """The same of all watched credentials of a tenant."""
+    return int(_data()["level"][Level.STANDARD if level is Level.NONE else level]["in_flight_together"])
+
+
+def room(level: Level, *, own: int, others: int) -> int:
+    """How many more recipients of a watched credential may be attempted, beside those of its own and of its tenant's others."""
+    return max(0, min(in_flight(level) - own, in_flight_together(level) - own - others))
+
+
+def strikes() -> int:
+    """How many stopped credentials stop their tenant."""
+    return int(_data()["watch"]["strikes"])
+
+
 def slow_rate(level: Level) -> float:
     """Recipients a second."""
     return float(_data()["slow"]["per_second"] / _divisor(level))

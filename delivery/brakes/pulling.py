@@ -13,6 +13,7 @@ from uuid import UUID
 import structlog
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
+from django.db.models import Count
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
@@ -320,6 +321,17 @@ def find(key: UUID | str, *, tenant: Tenant | None = None) -> Brake:
     if brake is None:
         raise NotFound(_("There is no brake %(key)s.") % {"key": key}, field="brake")
     return brake
+
+
+def pulled_by_step() -> list[tuple[Step, int]]:
+    """How many brakes of each step are pulled, the hardest first; steps without one are left out."""
+    found = Brake.objects.filter(ended_at=None).values_list("step").annotate(number=Count("pk")).order_by()
+    return sorted(((Step(step), number) for step, number in found), key=lambda one: -one[0].hardness)
+
+
+def appeals_waiting() -> int:
+    """Requests for release that nobody has answered."""
+    return Appeal.objects.filter(answered_at=None, brake__ended_at=None).count()
 
 
 def _tell_engines() -> None:

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import connection, models, transaction
 from django.utils import timezone
 
 from delivery.brakes import evidence, levels, pulling
-from delivery.brakes.gate import FIRST_RESULTS
-from delivery.brakes.levels import UNKNOWN_CLASSES, Count, Finding, Level
+from delivery.brakes.gate import FIRST_RESULTS, IN_FLIGHT_OF_OTHERS
+from delivery.brakes.levels import UNKNOWN_CLASSES, Count, Finding, Level, Step
 from delivery.brakes.pulling import Owner
-from delivery.models import CredentialStanding
+from delivery.models import Brake, CredentialStanding
 from delivery.queue import wake
 
 _AT_ONCE = 2000
@@ -67,6 +67,9 @@ def _judge_one(credential_id: UUID) -> bool:
         finding = None if standing.established_at else _finding(standing, level)
         if finding is not None:
             return _pull(standing, finding)
+        together = None if standing.established_at else _finding_together(standing, level)
+        if together is not None:
+            return _pull(standing, *together)
         if standing.established_at is None and _is_established(standing, level):
             standing.established_at = standing.last_seen_at = timezone.now()
         elif standing.judged >= 2 * levels.established_after():
@@ -75,7 +78,7 @@ def _judge_one(credential_id: UUID) -> bool:
                 setattr(standing, name, getattr(standing, name) // 2)
         standing.save()
         is_free = standing.established_at is not None or level is Level.NONE
-        _let_go(credential_id, None if is_free else levels.in_flight(level))
+        _let_go(standing, None if is_free else level)
     return False
 
 
@@ -129,28 +132,70 @@ def _finding(standing: CredentialStanding, level: Level) -> Finding | None:
     return next((finding for finding in found if finding is not None), None)
 
 
+def _finding_together(standing: CredentialStanding, level: Level) -> tuple[Finding, int] | None:
+    """What no credential shows that has sent little: all watched ones of the tenant as one, and how many they are.
+
+    Only for one that has reached the share itself; a clean one is not stopped for its neighbours.
+    """
+    others = CredentialStanding.objects.filter(
+        tenant=standing.tenant, established_at=None, last_seen_at__gt=timezone.now() - levels.quiet_after()
+    ).exclude(pk=standing.pk)
+    sums = others.aggregate(
+        number=models.Count("pk"),
+        accepted=models.Sum("accepted"),
+        bounced=models.Sum("bounced"),
+        unknown=models.Sum("unknown"),
+    )
+    if not sums["number"]:
+        return None
+    for rule in levels.rules("watched"):
+        own = _counts(standing, rule.counts)
+        bad = "unknown" if rule.counts == "unknown" else "bounced"
+        count = Count(own.bad + sums[bad], own.total + sums["accepted"] + sums["bounced"])
+        finding = levels.judge(rule, count, level=level)
+        if finding is not None and own.bad and levels.share_of(own) >= finding.threshold:
+            return finding, sums["number"] + 1
+    return None
+
+
 def _is_established(standing: CredentialStanding, level: Level) -> bool:
     return standing.judged >= levels.established_after() and not any(
         levels.is_half_met(rule, _counts(standing, rule.counts), level=level) for rule in levels.rules("watched")
     )
 
 
-def _pull(standing: CredentialStanding, finding: Finding) -> bool:
+def _pull(standing: CredentialStanding, finding: Finding, credentials: int = 1) -> bool:
     owner = Owner(standing.tenant, standing.pk)
     told: dict[str, Any] = evidence.of(owner, finding, since=standing.watched_since)
     told["attempted"] = standing.judged + standing.deferred
-    return pulling.pull(owner, rule=finding.rule.name, step=finding.step, evidence=told) is not None
+    if credentials > 1:
+        told["credentials"] = credentials
+    is_pulled = pulling.pull(owner, rule=finding.rule.name, step=finding.step, evidence=told) is not None
+    if is_pulled and _stopped_credentials(standing) >= levels.strikes():
+        told.pop("attempted")
+        tenant = Owner(standing.tenant)
+        pulling.pull(tenant, rule=finding.rule.name, step=Step.HOLD, evidence=told)
+    return is_pulled
 
 
-def _let_go(credential_id: UUID, most: int | None) -> None:
+def _stopped_credentials(standing: CredentialStanding) -> int:
+    rules = [rule.name for rule in levels.rules("watched")]
+    found = Brake.objects.filter(tenant=standing.tenant, rule__in=rules, ended_at=None).exclude(credential_id=None)
+    return found.values("credential_id").distinct().count()
+
+
+def _let_go(standing: CredentialStanding, level: Level | None) -> None:
     """As many of those put aside, the oldest first, as there is room for in flight; None: some at a time, all in the end."""
+    most = _AT_ONCE
     with connection.cursor() as cursor:
-        if most is not None:
-            cursor.execute("SELECT count(*) FROM delivery_unjudged WHERE credential_id = %s", [credential_id])
-            most -= cursor.fetchone()[0]
-            if most <= 0:
+        if level is not None:
+            cursor.execute("SELECT count(*) FROM delivery_unjudged WHERE credential_id = %s", [standing.pk])
+            own = cursor.fetchone()[0]
+            cursor.execute(IN_FLIGHT_OF_OTHERS, {"tenant": standing.tenant_id, "credential": standing.pk})
+            most = levels.room(level, own=own, others=cursor.fetchone()[0])
+            if not most:
                 return
-        cursor.execute(_LET_GO, [credential_id, min(most or _AT_ONCE, _AT_ONCE)])
+        cursor.execute(_LET_GO, [standing.pk, most])
         lanes = sorted({row[0] for row in cursor.fetchall()})
         if lanes:
             cursor.execute(

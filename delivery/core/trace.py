@@ -10,7 +10,7 @@ from datetime import datetime
 from email.utils import format_datetime
 from uuid import UUID
 
-from delivery.core.content import HeaderSection
+from delivery.core.content import HeaderField, HeaderSection
 
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9.:\[\]_-]+")
 _NOT_IN_A_COMMENT = re.compile(r"[^A-Za-z0-9 ._=/-]+")
@@ -60,6 +60,12 @@ def own_message_ids(section: HeaderSection, host: str) -> list[UUID]:
         if match is not None and len(found) < _MOST_OWN_IDS:
             found.append(UUID(match[1].decode("ascii")))
     return found
+
+
+def own_id_of(field: HeaderField) -> UUID | None:
+    """The message that a Received field in our form names."""
+    match = _OWN_ID.search(field.value)
+    return UUID(match[1].decode("ascii")) if match else None
 
 
 def _by(host: str) -> re.Pattern[bytes]:

@@ -87,6 +87,7 @@ class ContentShelf:
             yield held.loaded
         finally:
             held.users -= 1
+            self._recount(held)
             self._tidy()
             self._left.set()
 
@@ -109,6 +110,12 @@ class ContentShelf:
     def _count(self, held: _Held, octets: int) -> None:
         held.octets = octets
         self.octets += octets
+
+    def _recount(self, held: _Held) -> None:
+        """A copy that was converted for a host stays with the content, and counts."""
+        if held.loaded is not None and held.loaded.octets > held.octets:
+            self.octets -= held.octets
+            self._count(held, held.loaded.octets)
 
     def _forget(self, message_id: UUID) -> None:
         self.octets -= self._held.pop(message_id).octets

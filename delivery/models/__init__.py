@@ -11,14 +11,14 @@ from delivery.models.brake import Appeal, Brake, CredentialStanding, UnjudgedRec
 from delivery.models.domain import DkimKey, DkimKeyState, DomainState, SendingDomain
 from delivery.models.event import DeliveryEvent
 from delivery.models.idempotency import IdempotencyKey
-from delivery.models.job import Job, JobKind, JobPart, JobState
+from delivery.models.job import LOG_KINDS, Job, JobFault, JobKind, JobPart, JobState
 from delivery.models.message import Content, Message
 from delivery.models.owed import OwedAction, OwedDsn
 from delivery.models.provider import GroupKind, ProviderGroup
 from delivery.models.queue import DomainRoute, Lane, Path, PathUse, QueueEntry, Worker
 from delivery.models.recipient import Recipient
 from delivery.models.rejection import RejectionEntry
-from delivery.models.reputation import ReputationScore
+from delivery.models.reputation import ReputationScore, SenderScore
 from delivery.models.returned import Complaint, ReturnedKind, ReturnedMail
 from delivery.models.route import Route
 from delivery.models.rule import ReplyRule, UnmatchedReply
@@ -49,6 +49,7 @@ from delivery.models.webhook import (
 )
 
 __all__ = [
+    "LOG_KINDS",
     "AggregateKind",
     "Alert",
     "AlertTelling",
@@ -70,6 +71,7 @@ __all__ = [
     "IdempotencyKey",
     "ImportState",
     "Job",
+    "JobFault",
     "JobKind",
     "JobPart",
     "JobState",
@@ -93,6 +95,7 @@ __all__ = [
     "ReturnedMail",
     "Route",
     "SavedFilter",
+    "SenderScore",
     "SendingDomain",
     "SourceAddress",
     "SourceCheck",

@@ -1,4 +1,6 @@
-"""Work on everything that a filter of the send log finds, done in the background: exports, and changes to open mail."""
+"""What is done in the background for a tenant: exports and changes of all that a filter of the send log finds, and the archive
+of everything it has.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +20,19 @@ class JobKind(models.TextChoices):
     HOLD = "hold"
     RELEASE = "release"
     CANCEL = "cancel"
+    ARCHIVE = "archive"  # everything the tenant has, as one ZIP file
+
+
+# Those that a filter of the send log is asked for.
+LOG_KINDS = frozenset(JobKind) - {JobKind.ARCHIVE}
+
+
+class JobFault(models.TextChoices):
+    """Why it failed, as far as that is known."""
+
+    DISK_FULL = "disk_full"
+    WORKER_LOST = "worker_lost"  # whoever was at it disappeared, again and again
+    OURS = "ours"
 
 
 class JobState(models.TextChoices):
@@ -36,7 +51,7 @@ class Job(models.Model):
     person = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
     person_name = models.CharField(max_length=254, help_text="who asked for it, also when the account is gone")
     kind = models.CharField(max_length=7, choices=JobKind.choices)
-    file_format = models.CharField(max_length=4, blank=True, help_text="csv or json, for exports")
+    file_format = models.CharField(max_length=4, blank=True, help_text="csv, json or zip, for what has a file")
     wanted = models.JSONField(help_text="the filter, with its period as times")
     query = models.TextField(blank=True, help_text="the same as it stands in the address of the send log")
     state = models.CharField(max_length=9, choices=JobState.choices, default=JobState.WAITING)
@@ -48,7 +63,9 @@ class Job(models.Model):
     size_bytes = models.BigIntegerField(default=0)
     cursor = models.UUIDField(null=True)
     claimed_until = models.DateTimeField(null=True)
+    progress = models.JSONField(null=True, help_text="of an archive: how far it is")
     tries = models.SmallIntegerField(default=0)
+    fault = models.CharField(max_length=11, choices=JobFault.choices, blank=True, default="", db_default="")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     ended_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField(help_text="its file, and then the job itself, are gone")

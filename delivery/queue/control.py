@@ -31,6 +31,7 @@ class Which:
     """Which open recipients: a message's, one, some of a tenant's, a sending domain's, or those that all narrower words describe.
 
     ``provider`` is the key of a provider group, ``recipient_domain`` an A-label; without a tenant they mean everybody's mail.
+    All that is open is meant only where ``everything`` says so.
     """
 
     message_id: UUID | None = None
@@ -42,6 +43,7 @@ class Which:
     provider: str | None = None
     recipient_domain: str | None = None
     credential_id: UUID | None = None
+    everything: bool = False
 
     @property
     def condition(self) -> tuple[str, list[Any]]:
@@ -56,6 +58,8 @@ class Which:
         if self.domain_id is not None:
             return _OF_DOMAIN, [self.domain_id, self.domain_id]
         narrowed = [(sql, value) for sql, value in self._narrower() if value is not None]
+        if not narrowed and self.everything:
+            return "TRUE", []
         if not narrowed:
             raise ValueError(
                 "name a message, a recipient, a domain, a tenant, a stream, a provider or a recipient domain"

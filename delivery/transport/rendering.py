@@ -46,6 +46,12 @@ class LoadedContent:
         self.section = read_header_section(self.content)
         self.has_8bit = not self.content.isascii()
 
+    @property
+    def octets(self) -> int:
+        """Of the content and of what it has been converted to."""
+        made = [one for one in list(self._converted.values()) if isinstance(one, LoadedContent)]
+        return len(self.content) + sum(len(one.content) for one in made if one.content is not self.content)
+
     def body_hash(self) -> bytes:
         if self._body_hash is None:
             self._body_hash = body_hash(memoryview(self.content)[self.section.body_start :])

@@ -270,9 +270,13 @@ def submission_of(outgoing: Outgoing, *, principal: Principal, address: str, onc
         principal=principal,
         envelope=envelope,
         content=content,
-        peer=Peer(address=address or None, ehlo="api", protocol="API"),
+        peer=peer_of(address),
         controls=_controls(outgoing, once),
     )
+
+
+def peer_of(address: str) -> Peer:
+    return Peer(address=address or None, ehlo="api", protocol="API")
 
 
 def _controls(outgoing: Outgoing, once: Once | None) -> Controls:

@@ -31,6 +31,7 @@ v1: list[URLPattern | URLResolver] = [
     ),
     path("messages/<uuid:message_id>/events", messages.MessageEvents.as_view(), name="api-message-events"),
     path("messages/<uuid:message_id>/content", messages.MessageContent.as_view(), name="api-message-content"),
+    path("messages/<uuid:message_id>/send-again", messages.SendMessageAgain.as_view(), name="api-message-send-again"),
     path("messages/<uuid:message_id>/cancel", messages.CancelMessage.as_view(), name="api-message-cancel"),
     path("messages/<uuid:message_id>/retry", messages.RetryMessage.as_view(), name="api-message-retry"),
     path("messages/<uuid:message_id>/hold", messages.HoldMessage.as_view(), name="api-message-hold"),

@@ -18,7 +18,7 @@ from django.conf import settings
 from django.core import checks
 from django.db import connection
 
-from delivery import domains
+from delivery import domains, keys
 from delivery.dns import DnsFailure, Resolver
 from delivery.models import DkimKeyState, DomainState, Node, SourceAddress, SourceCheckState, SourceState
 from delivery.source_checks import checks as source_checks
@@ -101,7 +101,19 @@ def _settings() -> Iterator[Finding]:
         yield name.lower(), is_given, "set" if is_given else f"RELAY_{name} is not set; it is needed for {purpose}"
 
 
+def _sealed() -> Finding:
+    """Whether everything sealed can be opened, and whether a former key is still needed for that."""
+    used, named = keys.used_key_ids(), list(settings.ENCRYPTION_KEYS)
+    if missing := sorted(used - set(named)):
+        listed = ", ".join(missing)
+        return "sealed secrets", False, f"sealed with {listed}: RELAY_ENCRYPTION_KEYS must name it, or they are lost"
+    if former := sorted(used - set(named[:1])):
+        return "sealed secrets", True, f"some still with {', '.join(former)}: relay key rotate"
+    return "sealed secrets", True, "all with the current key"
+
+
 def _rows() -> Iterator[Finding]:
+    yield _sealed()
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_class WHERE relname ~ '^delivery_message_p[0-9]+$'")
         days = cursor.fetchone()[0]

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from delivery.version import VERSION
 from relayweb.commandline import output, surroundings
 
 NOUNS = {
@@ -64,6 +65,7 @@ class Root(click.Group):
 
 
 @click.command(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(VERSION, message="%(prog)s %(version)s")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout; may stand anywhere.")
 def root(as_json: bool) -> None:
     """Operate relayweb from the terminal. Each noun has verbs: relay NOUN --help."""
@@ -92,6 +94,11 @@ def main(arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the edge of the process
         sentence, reason = _explain(error)
         return _refused(sentence, reason=reason, as_json=as_json)
+
+
+def run() -> None:
+    """The program `relay`, where relayweb was installed from a wheel."""
+    sys.exit(main(sys.argv[1:]))
 
 
 def _take_json_out(arguments: Sequence[str]) -> tuple[list[str], bool]:

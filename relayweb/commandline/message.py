@@ -64,9 +64,11 @@ def _verb(name: str, help_text: str, action: Callable[[Which], Changed]) -> None
     @command.command(name, help=help_text)
     @click.argument("ids", type=IDENTIFIER, nargs=-1, required=True, metavar="ID...")
     @click.option("--tenant", help=f"Only if it is this tenant's. {TENANT_HELP}")
-    def change(ids: tuple[UUID, ...], tenant: str | None) -> None:
+    @click.option("--ignore-unknown", is_flag=True, help="Pass over ids that nothing is known of.")
+    def change(ids: tuple[UUID, ...], tenant: str | None, ignore_unknown: bool) -> None:
         owner = tenants.find_tenant(tenant) if tenant else None
-        found = [(key, *_find(key, owner)) for key in ids]  # all of them, before anything is changed
+        # All of them, before anything is changed.
+        found = [(key, *one) for key in ids if (one := _find(key, owner, ignore_unknown=ignore_unknown))]
         documents = []
         for key, which, message_tenant in found:
             changed = action(which)
@@ -78,7 +80,7 @@ def _verb(name: str, help_text: str, action: Callable[[Which], Changed]) -> None
                 after={"changed": changed.changed, "in_hand": changed.in_hand},
             )
             documents.append({"id": key, "changed": changed.changed, "in_hand": changed.in_hand})
-        output.rows(documents, ("id", "changed", "in_hand"), empty="")
+        output.rows(documents, ("id", "changed", "in_hand"), empty="None of these is known.")
 
 
 _verb("retry", "Try what is deferred now. ID is a message's or a recipient's.", control.retry)
@@ -91,7 +93,7 @@ _verb("release", "Send what is held after all. ID is a message's or a recipient'
 _verb("cancel", "Withdraw open recipients for good. ID is a message's or a recipient's.", control.cancel)
 
 
-def _find(key: UUID, tenant: Tenant | None) -> tuple[Which, Tenant]:
+def _find(key: UUID, tenant: Tenant | None, *, ignore_unknown: bool) -> tuple[Which, Tenant] | None:
     """What an id stands for. Raises NotFound."""
     messages = Message.objects.all() if tenant is None else Message.objects.of(tenant)
     message = messages.select_related("tenant").filter(pk=key).first()
@@ -101,6 +103,8 @@ def _find(key: UUID, tenant: Tenant | None) -> tuple[Which, Tenant]:
     recipient = recipients.select_related("tenant").filter(pk=key).first()
     if recipient is not None:
         return Which(recipient_id=key), recipient.tenant
+    if ignore_unknown:
+        return None
     raise NotFound(f"There is neither a message nor a recipient {key}.", field="id")
 
 

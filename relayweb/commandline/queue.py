@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 import click
 
@@ -54,40 +55,77 @@ def stats() -> None:
             output.table(columns, [[row[column] for column in columns] for row in rows])
 
 
+def _described(function: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options that say which waiting mail is meant; the function is given them as they were said."""
+    for option in (
+        click.option("--all", "everything", is_flag=True, help="All that waits, whoever's it is."),
+        click.option("--to-domain", help="Only to this recipient domain."),
+        click.option("--provider", help="Only to this provider group; queue stats names them."),
+        click.option("--stream", help="Only of this stream of the tenant."),
+        click.option("--tenant", help=f"Only this tenant's. {TENANT_HELP}"),
+    ):
+        function = option(function)
+    return function
+
+
 def _verb(name: str, help_text: str, action: Callable[[Which], Changed]) -> None:
     @command.command(name, help=help_text)
-    @click.option("--tenant", help=f"Only this tenant's. {TENANT_HELP}")
-    @click.option("--stream", help="Only of this stream of the tenant.")
-    @click.option("--provider", help="Only to this provider group; queue stats names them.")
-    @click.option("--to-domain", help="Only to this recipient domain.")
-    def change(tenant: str | None, stream: str | None, provider: str | None, to_domain: str | None) -> None:
-        if not (tenant or provider or to_domain):
-            raise click.UsageError("Say whose or where to: --tenant, --provider or --to-domain.")
-        if stream and not tenant:
-            raise click.UsageError("A stream is a tenant's: say --tenant too.")
-        owner = tenants.find_tenant(tenant) if tenant else None
-        which = Which(
-            tenant_id=owner.id if owner else None,
-            stream_id=find_stream(owner, stream).id if owner and stream else None,
-            provider=_known_provider(provider) if provider else None,
-            recipient_domain=_checked_domain(to_domain) if to_domain else None,
-        )
-        changed = action(which)
-        said = {"stream": stream, "provider": provider, "to_domain": which.recipient_domain}
-        result = {"changed": changed.changed, "in_hand": changed.in_hand}
-        audit.record(
-            Actor.command_line(),
-            f"queue.{name}",
-            tenant=owner,
-            object_name=owner.slug if owner else "",
-            after={**{key: value for key, value in said.items() if value}, **result},
-        )
-        output.record({"tenant": owner.slug if owner else None, **said, **result})
+    @_described
+    def change(**described: Any) -> None:
+        _act(name, action, **described)
+
+
+def _act(
+    name: str,
+    action: Callable[[Which], Changed],
+    *,
+    tenant: str | None,
+    stream: str | None,
+    provider: str | None,
+    to_domain: str | None,
+    everything: bool,
+    **further: str | None,
+) -> None:
+    """``further``: what else was said, for the audit log and the answer."""
+    if everything and (tenant or provider or to_domain):
+        raise click.UsageError("Say --all, or whose and where to.")
+    if not (everything or tenant or provider or to_domain):
+        raise click.UsageError("Say whose or where to: --tenant, --provider or --to-domain; or --all.")
+    if stream and not tenant:
+        raise click.UsageError("A stream is a tenant's: say --tenant too.")
+    owner = tenants.find_tenant(tenant) if tenant else None
+    which = Which(
+        tenant_id=owner.id if owner else None,
+        stream_id=find_stream(owner, stream).id if owner and stream else None,
+        provider=_known_provider(provider) if provider else None,
+        recipient_domain=_checked_domain(to_domain) if to_domain else None,
+        everything=everything,
+    )
+    changed = action(which)
+    said = {"stream": stream, "provider": provider, "to_domain": which.recipient_domain, **further}
+    result = {"changed": changed.changed, "in_hand": changed.in_hand}
+    audit.record(
+        Actor.command_line(),
+        f"queue.{name}",
+        tenant=owner,
+        object_name=owner.slug if owner else "",
+        after={**{key: value for key, value in said.items() if value}, **result},
+    )
+    output.record({"tenant": owner.slug if owner else None, **said, **result})
+
+
+@command.command("release")
+@_described
+@click.option(
+    "--held-for", help="Only what is held for this reason: operator (by queue hold), brake, … as message show says."
+)
+def release(held_for: str | None, **described: Any) -> None:
+    """Send what is held after all."""
+    _act("release", lambda which: control.release(which, reason=held_for), held_for=held_for, **described)
 
 
 _verb("retry", "Try deferred mail now, without waiting for its next step.", control.retry)
 _verb("hold", "Keep mail back until it is released.", lambda which: control.hold(which, reason=HELD_BY_OPERATOR))
-_verb("release", "Send what is held after all.", control.release)
 _verb("cancel", "Withdraw mail for good.", control.cancel)
 
 

@@ -1,16 +1,19 @@
-"""tenant create | list | show | suspend | resume | close | quiet-hours"""
+"""tenant create | list | show | suspend | resume | close | quiet-hours | export"""
 
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import click
+from django.utils import timezone
 
-from accounts import quotas, tenants, trust
+from accounts import audit, quotas, tenants, trust
 from accounts.audit import Actor
 from accounts.models import QuietStreams, Tenant
-from delivery import quiet_hours
+from accounts.refusals import Refused
+from delivery import archive, quiet_hours
 from delivery.tenants import open_tenant
 from relayweb.commandline import output
 from relayweb.commandline.operator import LINK_NOTE, sign_in_link
@@ -82,6 +85,30 @@ def resume(tenant: str) -> None:
 def close(tenant: str, reason: str) -> None:
     """Refuse new mail for good; what was taken is still delivered."""
     output.record(shape(tenants.close_tenant(tenants.find_tenant(tenant), actor=Actor.command_line(), reason=reason)))
+
+
+@command.command("export")
+@subject("tenant", "tenant", TENANT_HELP)
+@click.option("--output", "path", type=click.Path(path_type=Path, dir_okay=False), required=True, help="A ZIP file.")
+def export(tenant: str, path: Path) -> None:
+    """Write everything a tenant has, but content and secrets, into a ZIP file."""
+    found = tenants.find_tenant(tenant)
+    now = timezone.now()
+    audit.record(
+        Actor.command_line(), "tenant.export", tenant=found, object_id=found.id, object_name=found.slug
+    )  # fmt: skip
+    # Under another name until it is whole: a full disk leaves no half file that looks like one.
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    try:
+        lines = archive.write_file(found, unfinished, until=now)
+        unfinished.replace(path)
+    except OSError as error:
+        raise Refused(
+            f"{path} could not be written: {error.strerror}.", reason="not_written", field="output"
+        ) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    output.record({"tenant": found.slug, "file": str(path), "lines": lines, "size_bytes": path.stat().st_size})
 
 
 @command.command("approve")

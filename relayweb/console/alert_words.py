@@ -10,6 +10,7 @@ from typing import Any
 from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
+from delivery.alerts import rules
 from delivery.models import Alert
 from relayweb.console import moments
 from relayweb.console.brakes import RULES as BRAKE_RULES
@@ -101,6 +102,12 @@ def sentence(alert: Alert) -> str:
 
 def to_do(alert: Alert) -> str:
     return _filled(_words(alert).to_do, alert)
+
+
+def runbook(alert: Alert) -> str:
+    """The section of the documentation that says what to do, step by step; empty for a test."""
+    rule = rules.rules().get(alert.kind)
+    return rule.runbook if rule else ""
 
 
 def _words(alert: Alert) -> AlertWords:

@@ -105,6 +105,8 @@ class Shown:
             (_("Share"), f"{evidence['percent']} %"),
             (_("The brake is pulled from"), f"{evidence['threshold_percent']} %"),
         ]
+        if "credentials" in evidence:
+            found.append((_("Counted over so many new credentials together"), evidence["credentials"]))
         if "attempted" in evidence:
             found.append((_("Attempted before it was pulled"), evidence["attempted"]))
         return found

@@ -10,6 +10,7 @@ from django.utils.functional import SimpleLazyObject
 from django.utils.translation import get_language
 
 from accounts.models import Membership, Notice
+from relayweb.console import logo
 from relayweb.console.access import UTC_COOKIE
 
 THEME_COOKIE = "relay_theme"
@@ -23,6 +24,7 @@ def console(request: HttpRequest) -> dict[str, Any]:
         "service": settings.SERVICE_NAME,
         "support_url": settings.SUPPORT_URL,
         "terms_url": settings.TERMS_URL,
+        "logo_url": logo.address(),
         "language": get_language() or settings.LANGUAGE_CODE,
         "languages": settings.LANGUAGES,
         "theme": theme if theme in THEMES else "",

@@ -29,7 +29,7 @@ from delivery.domain_checks import Finding, Level, RecordCheck, level_of
 from delivery.domain_names import registered_domain
 from delivery.models import DomainState, SendingDomain
 from delivery.queue import control
-from relayweb.console import moments, words
+from relayweb.console import moments, score_words, words
 from relayweb.console.access import Seat, tenant_page
 from relayweb.console.forms import ConsoleForm, tell, tell_refusal
 from relayweb.console.messages import unchanged
@@ -138,7 +138,11 @@ def add(request: HttpRequest, seat: Seat) -> HttpResponse:
 @require_safe
 def page(request: HttpRequest, seat: Seat, name: str) -> HttpResponse:
     domain = _found(seat, name)
-    return render(request, "console/domains/domain.html", {"section": "domains", **_context(domain)})
+    return render(
+        request,
+        "console/domains/domain.html",
+        {"section": "domains", "score": score_words.shown(seat.tenant, domain), **_context(domain)},
+    )
 
 
 @tenant_page()

@@ -19,13 +19,13 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.crypto import constant_time_compare
-from django.utils.http import url_has_allowed_host_and_scheme
 
 from accounts import browsers
 from accounts.audit import Actor
 from accounts.factors import Site
 from accounts.models import User
 from relayweb.console import preferences, visits
+from relayweb.console.targets import is_own_path
 from relayweb.letters import Where
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
@@ -97,11 +97,15 @@ def proved_page(view: View) -> View:
     @wraps(view)
     def within(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not is_proved(request):
-            back = request.get_full_path() if request.method in {"GET", "HEAD"} else reverse("security")
-            return redirect(f"{reverse('prove')}?{urlencode({'next': back})}")
+            return to_proof(request, back=request.get_full_path() if request.method in {"GET", "HEAD"} else "")
         return view(request, *args, **kwargs)
 
     return within
+
+
+def to_proof(request: HttpRequest, *, back: str) -> HttpResponse:
+    """And then to this page of ours."""
+    return redirect(f"{reverse('prove')}?{urlencode({'next': back or reverse('security')})}")
 
 
 # ---------------------------------------------------------------- small parts
@@ -123,7 +127,7 @@ def actor_of(request: HttpRequest) -> Actor:
 def safe_target(request: HttpRequest) -> str:
     """A page of ours that was asked for, else the start page."""
     wanted = request.POST.get("next") or request.GET.get("next") or ""
-    if url_has_allowed_host_and_scheme(wanted, allowed_hosts=None):
+    if is_own_path(wanted):
         return wanted
     return settings.LOGIN_REDIRECT_URL
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
 
 from accounts.models import User
 from relayweb.console.access import UTC_COOKIE
 from relayweb.console.context import THEME_COOKIE, THEMES
+from relayweb.console.targets import is_own_path
 
 LANGUAGES = tuple(code for code, _ in settings.LANGUAGES)
 
@@ -72,4 +72,4 @@ def _remember(response: HttpResponse, name: str, value: str) -> None:
 def _back(request: HttpRequest) -> HttpResponse:
     """To the page it was chosen on."""
     target = request.POST.get("next", "")
-    return redirect(target if url_has_allowed_host_and_scheme(target, allowed_hosts=None) else "home")
+    return redirect(target if is_own_path(target) else "home")

@@ -12,11 +12,9 @@ from datetime import timedelta
 from email.message import EmailMessage
 from email.policy import SMTP
 
-import psycopg
 import structlog
 from django import forms
 from django.conf import settings
-from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -30,23 +28,21 @@ from accounts.models import Credential, Membership, Role, User
 from accounts.refusals import Refused
 from delivery import domains as sending_domains
 from delivery import history
-from delivery.acceptance.door import accept_from_thread
 from delivery.acceptance.submission import Peer, Submission
 from delivery.core.envelope import BODY_7BIT, Envelope, EnvelopeRecipient
 from delivery.core.mailbox import MailboxSyntaxError, parse_mailbox
-from delivery.core.replies import Rejection
 from delivery.models import DomainState, Message, RejectionEntry
 from delivery.tenants import principal_of
 from relayweb.console import snippets, stories, words
 from relayweb.console.access import Seat, tenant_page
-from relayweb.console.forms import ConsoleForm, tell_refusal
+from relayweb.console.forms import ConsoleForm
+from relayweb.console.handing_over import hand_over
 from relayweb.console.messages import unchanged
 
 log = structlog.get_logger(__name__)
 
 STEPS = 4
 LATELY = timedelta(hours=1)
-_TROUBLE = (TimeoutError, OSError, DatabaseError, psycopg.Error)
 
 
 class TestMailForm(ConsoleForm):
@@ -108,16 +104,11 @@ def send(request: HttpRequest, seat: Seat) -> HttpResponse:
     if not form.is_valid():
         return render(request, "console/start/start.html", _context(request, seat, form))
     try:
-        message_id = accept_from_thread(_submission(seat, form.cleaned_data["recipient"], form.cleaned_data["subject"]))
-    except Rejection as rejection:
-        form.refuse(Refused(_in_words(rejection), reason=rejection.reason))
+        message_id = hand_over(_submission(seat, form.cleaned_data["recipient"], form.cleaned_data["subject"]))
     except MailboxSyntaxError as error:
         form.refuse(Refused(str(error), reason="mailbox_malformed", field="recipient"))
-    except _TROUBLE as error:
-        log.warning("test_mail_not_accepted", tenant=seat.tenant.slug, reason=type(error).__name__)
-        tell_refusal(
-            request, Refused(gettext("The mail could not be taken just now. Please try again."), reason="ours")
-        )
+    except Refused as refusal:
+        form.refuse(refusal)
     else:
         log.info("test_mail_accepted", tenant=seat.tenant.slug, message_id=str(message_id))
         return redirect(reverse("start", kwargs={"slug": seat.tenant.slug}) + "#step-mail")
@@ -158,14 +149,6 @@ def _recipients(seat: Seat) -> list[str]:
         .values_list("user__email", flat=True)
     )
     return sorted(confirmed, key=lambda address: (address != seat.person.email, address))
-
-
-def _in_words(rejection: Rejection) -> str:
-    known = words.REJECTIONS.get(rejection.reason)
-    if known is None:
-        return rejection.reply.line
-    values = {"domain": rejection.detail, "address": rejection.detail, "reference": "–"}
-    return f"{words.fill(known.what, **values)} {words.fill(known.remedy, **values)}"
 
 
 # ---------------------------------------------------------------- what the page shows

@@ -22,14 +22,16 @@ from django.views.decorators.http import require_safe
 
 from accounts import quotas
 from delivery import history
+from delivery.brakes.levels import Step
 from delivery.core.states import OPEN
 from delivery.exports import cell
-from delivery.models import DomainState, SendingDomain
+from delivery.models import Brake, DomainState, SendingDomain
 from delivery.statistics import figures
 from delivery.statistics.counting import ALL, CREDENTIAL, DIMENSIONS, PROVIDER, STREAM
 from delivery.statistics.figures import Breakdown, Course, Slice, Totals, Waits
 from relayweb.console import moments, periods, words
 from relayweb.console.access import Seat, tenant_page
+from relayweb.console.brakes import STEPS
 from relayweb.console.messages import unchanged
 from relayweb.console.periods import Period
 
@@ -299,7 +301,10 @@ def _overview(request: HttpRequest, seat: Seat, *, with_chart: bool = True) -> d
         "usage": usage,
         "rows": _rows(seat, found, PROVIDER, period),
         "by_words": words.DIMENSIONS[PROVIDER],
-        "is_unused": not whole.accepted and not whole.decided and not history.has_recipients(seat.tenant),
+        "is_unused": not problems
+        and not whole.accepted
+        and not whole.decided
+        and not history.has_recipients(seat.tenant),
         "looked_at": timezone.now(),
         "query": period.encoded,
         "seen": _seen(whole, open_mail.number, [problem.sentence for problem in problems], usage),
@@ -336,6 +341,19 @@ def _problems(seat: Seat, whole: Totals, links: Links, usage: Sequence[Usage]) -
                 reverse("rejections", kwargs={"slug": slug}),
                 "fail",
                 "player-pause",
+            )
+        )
+    for brake in Brake.objects.of(seat.tenant).filter(ended_at=None).order_by("-pulled_at")[:MOST_PROBLEMS]:
+        mark = STEPS[brake.step]
+        problems.append(
+            Problem(
+                gettext("A brake is pulled on “{name}”: {what}").format(
+                    name=brake.credential_name or seat.tenant.name, what=mark.sentence
+                ),
+                gettext("See why, and ask for release"),
+                reverse("brake", kwargs={"slug": slug, "brake_id": brake.pk}),
+                "retry" if brake.step == Step.SLOW else "fail",
+                mark.icon,
             )
         )
     domains = SendingDomain.objects.of(seat.tenant).exclude(state=DomainState.REMOVED)

@@ -25,6 +25,7 @@ from relayweb.console import entering
 from relayweb.console.access import Seat, person_page, tenant_page
 from relayweb.console.entering import proved_page
 from relayweb.console.forms import ConsoleForm, tell, tell_refusal
+from relayweb.console.jobs import shown_last_archive
 
 
 class ProfileForm(ConsoleForm):
@@ -210,6 +211,7 @@ def close(request: HttpRequest, seat: Seat) -> HttpResponse:
         "form": form,
         "waiting": control.waiting(control.Which(tenant_id=seat.tenant.id)),
         "erased_on": timezone.now() + closing.ERASED_AFTER,
+        "last": shown_last_archive(seat.tenant),
     }
     return render(request, "console/settings/close.html", context)
 

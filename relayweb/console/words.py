@@ -27,6 +27,7 @@ from delivery.domain_checks import Finding, Level
 from delivery.models import (
     DomainState,
     ImportState,
+    JobFault,
     JobKind,
     JobState,
     SuppressionKind,
@@ -215,6 +216,29 @@ JOBS: dict[JobKind, JobWords] = {
         button=_("Cancel this mail"),
         none=_("Nothing that is found is still open."),
     ),
+    JobKind.ARCHIVE: JobWords(
+        title=_("Export of everything"),
+        effects=(
+            _(
+                "One ZIP file with settings, members, domains and their DNS records, credentials, webhooks, suppressions, "
+                "unsubscribes, messages with what became of each recipient, rejections, reports, figures by month and the "
+                "audit log."
+            ),
+            _("Not in it: the content of mail, passwords, secrets and private keys."),
+            _(
+                "It is made in the background and can be downloaded by owners and admins for 7 days; then it is erased. "
+                "A former export goes when the new one is ready."
+            ),
+            _("Asking for it and each download stand in the audit log."),
+        ),
+        button=_("Export everything"),
+        none="",
+    ),
+}
+JOB_FAULTS: dict[JobFault, Text] = {
+    JobFault.DISK_FULL: _("The service had no room left on its disk. The operator sees it; ask anew later."),
+    JobFault.WORKER_LOST: _("Whoever worked on it was lost several times. Ask anew."),
+    JobFault.OURS: _("A fault of ours ended it. Ask anew; if it ends again, write to support."),
 }
 JOB_STATES: dict[JobState, Mark] = {
     JobState.WAITING: Mark(_("Waiting"), "", tone="wait", icon="clock"),

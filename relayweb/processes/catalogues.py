@@ -1,4 +1,7 @@
-"""Compiles the translation catalogues with Babel, so that neither a start nor a test needs gettext's tools."""
+"""Compiles the translation catalogues with Babel, so that neither a start nor a test needs gettext's tools.
+
+python -m relayweb.processes.catalogues    # where no `script/server` does it: after installing and after each upgrade
+"""
 
 from __future__ import annotations
 
@@ -52,3 +55,7 @@ def compile_outdated(root: Path = ROOT) -> list[Path]:
                 f"{source.with_suffix('.mo')} cannot be written ({error.strerror}): make its folder writable."
             ) from error
     return todo
+
+
+if __name__ == "__main__":
+    compile_outdated()

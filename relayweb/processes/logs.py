@@ -2,7 +2,8 @@
 
 A part writes JSON lines to stderr, where the supervisor (or journald) collects them; run by hand in a terminal it writes
 lines for people. Values under names that promise a secret are replaced before anything is written; JSON keeps what a peer
-said inside its string, so that nobody can forge a line.
+said inside its string, so that nobody can forge a line. Values are cut to a length with which a line stays a line: the
+supervisor takes a longer one in pieces, and a piece would begin with what a peer chose.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ import structlog
 
 _SECRET_NAME = re.compile(r"passw|secret|token|authori[sz]ation|cookie|api_?key|private|credential_text", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s@/]+@", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# What a peer can put into one event (a path, a host, a reply) and what only a traceback takes.
+LONGEST_VALUE, LONGEST_TRACE = 800, 5000
 _QUIET = {"asyncio": "WARNING", "amqp": "WARNING", "kombu": "WARNING", "celery": "WARNING"}
 
 Event = MutableMapping[str, Any]
@@ -29,6 +33,29 @@ def hide_secrets(_logger: object, _method: str, event: Event) -> Event:
             event[name] = "[hidden]"
         elif isinstance(value, str) and "://" in value:
             event[name] = _URL_PASSWORD.sub(r"\1[hidden]@", value)
+    return event
+
+
+def shorten(_logger: object, _method: str, event: Event) -> Event:
+    """Cut long values. Without control characters, which JSON writes as six, they at most double on their way."""
+    for name, value in event.items():
+        text = value if isinstance(value, str | int | float | bool | None) else str(value)
+        if not isinstance(text, str):
+            continue
+        if name in {"exception", "stack"}:
+            # Its end says what happened.
+            event[name] = text if len(text) <= LONGEST_TRACE else f"… {text[-LONGEST_TRACE:]}"
+        elif len(text) > LONGEST_VALUE:
+            event[name] = f"{_CONTROL.sub('?', text[:LONGEST_VALUE])} … ({len(text)} characters)"
+    return event
+
+
+def _spare_the_trace(_logger: object, _method: str, event: Event) -> Event:
+    """A request with a host or a cookie that nobody made is the client's doing: one line, and no trace of our code."""
+    if str(event.get("logger", "")).startswith("django.security."):
+        event.pop("exc_info", None)
+        if event.get("level") == "error":
+            event["level"] = "warning"
     return event
 
 
@@ -55,11 +82,13 @@ def configure(settings: Mapping[str, Any] | None = None) -> None:
     level = str((settings or {}).get("level") or os.environ.get("RELAY_LOG_LEVEL") or "INFO")
     render: list[Any]
     if sys.stderr.isatty():
-        render = [hide_secrets, structlog.dev.ConsoleRenderer()]
+        render = [_spare_the_trace, hide_secrets, shorten, structlog.dev.ConsoleRenderer()]
     else:
         render = [
+            _spare_the_trace,
             structlog.processors.format_exc_info,
             hide_secrets,
+            shorten,
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ]
     handler = logging.StreamHandler(sys.stderr)

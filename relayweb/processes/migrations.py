@@ -26,7 +26,7 @@ def fingerprint(data: Path) -> str:
     digest = hashlib.sha256()
     with contextlib.suppress(OSError), (data / "global" / "pg_control").open("rb") as file:
         digest.update(file.read(8))
-    for path in sorted([*ROOT.glob("*/migrations/*.py"), ROOT / "requirements.txt"]):
+    for path in sorted([*ROOT.glob("*/migrations/*.py"), *ROOT.glob("requirements.txt")]):
         digest.update(os.fsencode(path.relative_to(ROOT)) + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 

@@ -41,7 +41,9 @@ class InUse(StateError):
 
 
 def state_directory() -> Path:
-    return Path(os.environ.get("RELAY_VAR") or ROOT / "var").absolute()
+    """``RELAY_VAR``, else `var` of the checkout; what was installed from a wheel has none, and uses the current folder's."""
+    usual = (ROOT if (ROOT / "manage.py").exists() else Path()) / "var"
+    return Path(os.environ.get("RELAY_VAR") or usual).absolute()
 
 
 class State:

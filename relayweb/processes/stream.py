@@ -119,7 +119,7 @@ class LogStream:
         if self.log.is_terminal:
             self.log.write_line(self._for_people(part, named))
         else:
-            self.log.write_line(json.dumps(named, ensure_ascii=False, default=str)[: LONGEST_LINE * 2])
+            self.log.write_line(json.dumps(named, ensure_ascii=False, default=str))
 
     def _for_people(self, part: str, event: Mapping[str, object]) -> str:
         colour = self._colours.setdefault(part, _COLOURS[len(self._colours) % len(_COLOURS)])

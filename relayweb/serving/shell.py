@@ -77,7 +77,8 @@ class Shell:
         try:
             body = await self._receive(environ, receive)
         except Refused as refused:
-            if refused.refusal == INCOMPLETE:  # nobody is there to be answered
+            if refused.refusal == INCOMPLETE:
+                await _say_incomplete(send)
                 return
             await self._answer(self._refused(environ, refused.refusal), send, is_last=True)
             return
@@ -130,6 +131,13 @@ class Shell:
         answer.pieces = iter(answer.source)
         _go_on(answer)
         return answer
+
+
+async def _say_incomplete(send: Send) -> None:
+    """For who closed only its own side; nobody else reads it, so no thread makes a page of it."""
+    fields = [(b"content-length", b"0"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": INCOMPLETE.status, "headers": fields})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def _go_on(answer: Answer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, ClassVar
 from uuid import UUID
@@ -15,20 +16,23 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.credentials import find_credential
-from delivery import history, interventions, message_log
+from delivery import history, interventions, message_log, sending_again
+from delivery.acceptance.submission import Once, Submission
 from delivery.core.classification import ReplyClass
 from delivery.core.states import EventKind, RecipientState
 from delivery.history import AttemptView, EventView, LogFilter, RecipientRow, RecipientView
 from delivery.message_log import MessageFilter
 from delivery.models import Message
 from delivery.queue.control import Changed, Which
+from delivery.sending_again import Chosen
 from delivery.tenants import find_stream
-from relayweb.api.outgoing import check_send_at
+from relayweb.api.outgoing import check_send_at, peer_of
 from relayweb.api.pagination import cursor_of, read_cursor
 from relayweb.api.permissions import READ, SEND
 from relayweb.api.problems import not_found
 from relayweb.api.resources import NoParameters, ResourceView, operation
 from relayweb.api.schema import PROBLEMS
+from relayweb.api.sending import key_of, send_one
 from relayweb.api.structures import (
     Input,
     Moment,
@@ -41,7 +45,7 @@ from relayweb.api.structures import (
     parameters_of,
     read_query,
 )
-from relayweb.api.v1.sending import RFC822, Send
+from relayweb.api.v1.sending import IDEMPOTENCY_KEY, RFC822, AcceptedSerializer, Send, accepted_response
 
 # ---------------------------------------------------------------- shapes
 
@@ -331,6 +335,46 @@ class MessageAction(ResourceView):
             self.tenant, self.action, Which(message_id=message.id), actor=self.caller.actor
         )
         return Response(_changed(message.id, changed))
+
+
+class SendingAgain(Input, rename={"chosen": "to"}, frozen=True):
+    chosen: Annotated[Chosen, msgspec.Meta(description=_("recipients with a result: all, or those not accepted"))] = (
+        Chosen.NOT_ACCEPTED
+    )
+    recipient_id: Annotated[UUID, msgspec.Meta(description=_("only this one"))] | msgspec.UnsetType = msgspec.UNSET
+
+
+class SendMessageAgain(ResourceView):
+    scope = SEND
+    scopes: ClassVar[dict[str, str]] = {}
+    heeds_domain = True
+
+    @extend_schema(
+        operation_id="send_message_again",
+        tags=["messages"],
+        summary=_("A copy as a new message, while the content is kept"),
+        parameters=[IDEMPOTENCY_KEY],
+        request={"application/json": SendingAgain},
+        responses={202: AcceptedSerializer, **PROBLEMS},
+    )
+    def post(self, request: Request, message_id: UUID) -> Response:
+        given = self.given(SendingAgain)
+        message = _found(self, message_id)
+        one = None if given.recipient_id is msgspec.UNSET else given.recipient_id
+        recipients = sending_again.recipients_for(message, given.chosen, recipient_id=one)
+        if one is not None and not recipients:
+            raise not_found()
+        principal, peer = self.caller.principal, peer_of(self.caller.address)
+
+        def make(once: Once | None) -> Submission:
+            copy = sending_again.copy_of(message, recipients, principal=principal, peer=peer)
+            return replace(copy, controls=replace(copy.controls, once=once))
+
+        result = send_one(make, principal=principal, key=key_of(request._request, request._request.body))
+        if result.receipt is not None and not result.is_repeated:
+            copy_id = result.receipt.message_id
+            sending_again.note_sent_again(message, recipients, copy_id=copy_id, actor=self.caller.actor)
+        return accepted_response(result)
 
 
 class CancelMessage(MessageAction):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -11,7 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.translation import gettext, pgettext_lazy
+from django.utils.translation import gettext, ngettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
@@ -24,6 +25,7 @@ from relayweb.console.access import operator_page
 from relayweb.console.admin.asking import Question, actor_of, ask
 from relayweb.console.admin.labels import Change
 from relayweb.console.forms import ConsoleForm, tell, tell_refusal
+from relayweb.console.messages import unchanged
 from relayweb.console.words import Mark
 
 SECTION = "alerts"
@@ -50,6 +52,7 @@ class Line:
     title: str
     sentence: str
     to_do: str
+    runbook: str
     mark: Mark
     severity: Mark
     is_muted: bool
@@ -70,6 +73,7 @@ def line_of(alert: Alert) -> Line:
         alert_words.title(alert),
         alert_words.sentence(alert),
         alert_words.to_do(alert),
+        alert_words.runbook(alert),
         mark,
         severity,
         is_muted,
@@ -83,23 +87,47 @@ def line_of(alert: Alert) -> Line:
 @require_safe
 def page(request: HttpRequest) -> HttpResponse:
     is_past = request.GET.get("show") == "past"
-    found, further = episodes.page(is_past=is_past, before=_key(request))
-    kinds = episodes.open_by_kind()
     last = outbox.last_sent()
     targets = episodes.targets()
     context = {
         "section": SECTION,
-        "lines": [line_of(alert) for alert in found],
-        "is_past": is_past,
-        "further": further,
-        "firing": sum(one.firing for one in kinds),
-        "taken": sum(one.acknowledged for one in kinds),
-        "muted": sum(one.muted for one in kinds),
+        **_lines(is_past=is_past, before=_key(request)),
         "targets": [(CHANNELS[channel], target) for channel, target in targets],
         "last_sent": [(CHANNELS[channel], last.get(channel)) for channel in dict.fromkeys(one for one, _to in targets)],
         "failing": outbox.failing(),
     }
     return render(request, "console/admin/alerts/list.html", context)
+
+
+@operator_page
+@require_safe
+def live(request: HttpRequest) -> HttpResponse:
+    """The newest open alerts; 204 while they read the same."""
+    context = _lines(is_past=False, before=None)
+    if request.GET.get("seen") == context["seen"]:
+        return unchanged(timezone.now())
+    return render(request, "console/admin/alerts/_lines.html", context)
+
+
+def _lines(*, is_past: bool, before: UUID | None) -> dict[str, object]:
+    """What is past, and what stands behind the first page, does not change while it is read."""
+    found, further = episodes.page(is_past=is_past, before=before)
+    kinds = episodes.open_by_kind()
+    firing, lines = sum(one.firing for one in kinds), [line_of(alert) for alert in found]
+    read = [(line.alert.pk, line.sentence, str(line.mark.label), line.alert.acknowledged_note) for line in lines]
+    said = ngettext("{n} alert waits for somebody.", "{n} alerts wait for somebody.", firing).format(n=firing)
+    return {
+        "lines": lines,
+        "is_past": is_past,
+        "is_live": not is_past and before is None,
+        "further": further,
+        "firing": firing,
+        "taken": sum(one.acknowledged for one in kinds),
+        "muted": sum(one.muted for one in kinds),
+        "said": said if firing else gettext("No alert waits for anybody."),
+        "seen": f"{zlib.crc32(repr((read, kinds)).encode()):08x}",
+        "looked_at": timezone.now(),
+    }
 
 
 @operator_page

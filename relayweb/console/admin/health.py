@@ -16,10 +16,13 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 
 from delivery import history
+from delivery.alerts import episodes
+from delivery.brakes.pulling import appeals_waiting, pulled_by_step
 from delivery.models import Worker
 from relayweb import health
 from relayweb.console import words
 from relayweb.console.access import operator_page
+from relayweb.console.brakes import STEPS
 
 SILENT_AFTER = timedelta(seconds=20)
 
@@ -65,6 +68,9 @@ def _figures(request: HttpRequest) -> dict[str, object]:
         "providers": [(words.GROUPS.get(row.provider, row.title), row) for row in queue.by_provider],
         "workers": [WorkerLine(worker, worker.heartbeat_at < now - SILENT_AFTER) for worker in history.workers()],
         "tenants": history.tenants_with_open_mail(),
+        "brakes": [(STEPS[step], number) for step, number in pulled_by_step()],
+        "appeals": appeals_waiting(),
+        "alerts": sum(one.firing for one in episodes.open_by_kind()),
         "durability": answer.get("durability"),
         "is_test_profile": settings.TEST_PROFILE,
         "looked_at": now,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -14,7 +12,7 @@ from django import forms
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.utils.translation import get_language, gettext, ngettext
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -22,11 +20,11 @@ from accounts.refusals import NotFound, Refused
 from delivery import operations, sources, standing
 from delivery.models import GroupKind, ProviderGroup, SourceAddress
 from delivery.reputation import scores, scoring
-from delivery.standing import Day, Standing, Wanted
+from delivery.standing import Standing, Wanted
 from delivery.warmup import plans
 from delivery.warmup.judging import Forecast
 from delivery.warmup.schedules import schedules
-from relayweb.console import moments
+from relayweb.console import moments, score_words
 from relayweb.console.access import operator_page
 from relayweb.console.admin import warm_up_words
 from relayweb.console.admin.asking import Question, actor_of, ask
@@ -112,7 +110,7 @@ def path_page(request: HttpRequest, source_id: UUID, group_id: int) -> HttpRespo
         "raises": [warm_up_words.REMEDIES[name] for name in scores.raises(found.score)] if found.score else [],
         "cap": warm_up_words.CAPS.get(found.score.cap_reason, "") if found.score else "",
         "least": scoring.formula()["least_attempts" if group.kind == GroupKind.PROVIDER else "site_kept_from"],
-        "chart": _chart(days) if len(days) > 1 else None,
+        "chart": score_words.chart(days) if len(days) > 1 else None,
         "days": list(reversed(days)),
         "is_planned": is_planned,
         "helpers": operations.others_in_use(source),
@@ -202,34 +200,6 @@ def _forecast_in_words(when: Forecast, provider: Text) -> str:
     if when.waits_for_use:
         return f"{sentence} {gettext('More must be sent for that: the present stage is not used.')}"
     return sentence
-
-
-def _chart(days: Sequence[Day]) -> Mapping[str, object]:
-    """From the first day with a score to the last; days without one are gaps."""
-    zone = ZoneInfo(moments.zone_name())
-    by_day = {one.day: one for one in days}
-    span = [days[0].day + timedelta(days=n) for n in range((days[-1].day - days[0].day).days + 2)]
-    edges = [int(datetime.combine(day, time(), tzinfo=zone).timestamp()) for day in span]
-    found = [by_day.get(day) for day in span[:-1]]
-    return {
-        "kind": "scores",
-        "edges": edges,
-        "zone": moments.zone_name(),
-        "language": get_language(),
-        "by": "day",
-        "isRunning": False,
-        "soFar": "",
-        "units": {},
-        "noData": gettext("No data"),
-        "series": [
-            {"key": "p50", "label": gettext("last of the day"), "values": [one.last if one else None for one in found]},
-            {
-                "key": "p95",
-                "label": gettext("lowest of the day"),
-                "values": [one.lowest if one else None for one in found],
-            },
-        ],
-    }
 
 
 # ---------------------------------------------------------------- changing

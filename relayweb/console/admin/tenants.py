@@ -17,8 +17,10 @@ from accounts import audit, quotas, tenants, trust
 from accounts.models import Tenant, TenantState
 from accounts.refusals import NotFound, Refused
 from delivery import operations
-from delivery.models import Brake, Stream
+from delivery.models import Brake, DomainState, SendingDomain, Stream
 from delivery.models.source import DEFAULT_POOL
+from delivery.reputation import senders
+from relayweb.console import score_words
 from relayweb.console.access import operator_page
 from relayweb.console.admin.asking import Question, actor_of, ask
 from relayweb.console.admin.brakes import LevelForm
@@ -27,6 +29,8 @@ from relayweb.console.forms import ConsoleForm, tell, tell_refusal
 
 SECTION = "operator-tenants"
 CHANGES_SHOWN = 20
+DOMAINS_SHOWN = 100
+PROVED = (DomainState.VERIFIED, DomainState.LAPSED)
 
 
 class LimitsForm(ConsoleForm):
@@ -66,10 +70,13 @@ def tenant_list(request: HttpRequest) -> HttpResponse:
     state = state if state in {*TenantState.values, "approval"} else ""
     after = request.GET.get("after", "").replace("\0", "")[:48]
     lines, following = operations.tenants_page(query=query, state=state, after=after)
+    scores = senders.latest_of_tenants(line.tenant.pk for line in lines)
     asked = {"q": query, "state": state}
     context = {
         "section": SECTION,
-        "lines": [(line, TENANT_STATES[line.tenant.state], _level(line.tenant)) for line in lines],
+        "lines": [
+            (line, TENANT_STATES[line.tenant.state], _level(line.tenant), scores.get(line.tenant.pk)) for line in lines
+        ],
         "waiting": Tenant.objects.filter(awaits_approval=True).exclude(state=TenantState.CLOSED).count(),
         "number": Tenant.objects.exclude(state=TenantState.CLOSED).count(),
         "query": query,
@@ -108,11 +115,58 @@ def _page(
         "limits": limits or LimitsForm(initial=own),
         "step": step or StepForm(initial={"step": "" if tenant.trust_level is None else str(tenant.trust_level)}),
         "failed": next((form for form in (limits, step) if form is not None and form.errors), None),
+        "score": senders.latest(tenant),
         "brakes": Brake.objects.of(tenant).filter(ended_at=None).count(),
         "brake_level": LevelForm(initial={"level": tenant.brake_level}),
         "changes": [Change(entry) for entry in changes.rows],
     }
     return render(request, "console/admin/tenants/page.html", context)
+
+
+@operator_page
+@require_safe
+def score(request: HttpRequest, slug: str) -> HttpResponse:
+    tenant = _found(slug)
+    found = score_words.shown(tenant)
+    after = request.GET.get("after", "").replace("\0", "")[:255]
+    domains = SendingDomain.objects.of(tenant).filter(state__in=PROVED, name__gt=after).order_by("name")
+    rows, scores = list(domains[: DOMAINS_SHOWN + 1]), senders.latest_of_domains(tenant)
+    context = {
+        "section": SECTION,
+        "tenant": tenant,
+        "title": gettext("Score of {name}").format(name=tenant.name),
+        "answer": _answer_of_score(found),
+        "score": found,
+        "domains": [(one, scores.get(one.pk)) for one in rows[:DOMAINS_SHOWN]],
+        "further": rows[DOMAINS_SHOWN - 1].name if len(rows) > DOMAINS_SHOWN else "",
+    }
+    return render(request, "console/admin/tenants/score.html", context)
+
+
+@operator_page
+@require_safe
+def domain_page(request: HttpRequest, slug: str, name: str) -> HttpResponse:
+    tenant = _found(slug)
+    domain = SendingDomain.objects.of(tenant).filter(name=name.replace("\0", ""), state__in=PROVED).first()
+    if domain is None:
+        raise Http404
+    found = score_words.shown(tenant, domain)
+    context = {
+        "section": SECTION,
+        "tenant": tenant,
+        "domain": domain,
+        "title": domain.name,
+        "answer": _answer_of_score(found),
+        "score": found,
+    }
+    return render(request, "console/admin/tenants/domain.html", context)
+
+
+def _answer_of_score(found: score_words.Shown) -> str:
+    if found.row is None:
+        return gettext("Too little was sent for a score.")
+    said = gettext("{score} of 100.").format(score=found.row.score)
+    return f"{said} {found.raises[0]}" if found.raises else said
 
 
 @operator_page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from relayweb.processes import children, parts
+from relayweb.processes.stream import LONGEST_LINE
 from tests.conftest import ROOT
 from tests.support.ports import find_free_ports
 from tests.support.waiting import until
@@ -60,7 +62,10 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     yield port
     process.terminate()
     assert process.wait(20) == 0
-    assert "\nTraceback" not in log.read_text()  # those of the log are within its lines
+    lines = log.read_bytes().split(b"\n")
+    assert not [line for line in lines if line.startswith(b"Traceback") or len(line) > LONGEST_LINE]
+    refused = [json.loads(line) for line in lines if b"elsewhere.example" in line]
+    assert refused and not [event for event in refused if "exception" in event]
 
 
 def ask(port: int, method: str, path: str, body: bytes | None = None, **fields: str) -> tuple[int, bytes]:
@@ -178,3 +183,51 @@ def test_a_host_not_ours_is_told_to_programs_as_a_problem(port: int, host: str) 
 
     assert status == 400
     assert json.loads(body)["type"] == "urn:relayweb:problem:unknown_host"
+
+
+def test_a_body_that_ends_early_is_told_so(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as half:
+        half.sendall(SENDING % 30 + b"{")
+        half.shutdown(socket.SHUT_WR)
+
+        status, _, body, _ = answer_on(half)
+
+    assert (status, body) == (400, b"")
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: 0\r\nContent-Length: 46\r\n\r\n",
+        b"Content-Length: 0, 46\r\n\r\n",
+        b"Content-Length: +46\r\n\r\n",
+        b"Content-Length : 46\r\n\r\n",
+        b"Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nG",
+        b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n5c\r\n",
+        b"Transfer-Encoding: xchunked\r\n\r\n",
+        b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: \x0bchunked\r\nContent-Length: 0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n3\nabc\n0\n\n",
+        b"X: a\rContent-Length: 0\r\n\r\n",
+        b"X: a\r\n Content-Length: 0\r\n\r\n",
+    ],
+)
+def test_no_second_request_hides_behind_an_ambiguous_first(port: int, framing: bytes) -> None:
+    """RFC 9112 §6.3: whoever counts otherwise than a proxy before us answers what the proxy has not seen."""
+    with socket.create_connection(("127.0.0.1", port)) as smuggler:
+        smuggler.settimeout(5)
+        smuggler.sendall(b"POST /health/live HTTP/1.1\r\nHost: localhost\r\n" + framing)
+        smuggler.sendall(b"GET /accounts/login/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+        answers = b""
+        with contextlib.suppress(ConnectionResetError):
+            while chunk := smuggler.recv(65_536):
+                answers += chunk
+
+    assert answers.count(b"HTTP/1.1 ") <= 1
+
+
+def test_a_very_long_path_is_one_line_of_the_log(port: int) -> None:
+    assert ask(port, "GET", "/" + "%01" * 20_000)[0] == 404

@@ -50,6 +50,7 @@ THINGS: dict[str, tuple[str, tuple[str, ...], Any]] = {
     "api-message-events": ("message_id", READS, None),
     "api-message-content": ("message_id", READS, None),
     **{f"api-message-{act}": ("message_id", ACTS, None) for act in ("cancel", "retry", "hold", "release")},
+    "api-message-send-again": ("message_id", ACTS, {}),
     "api-message-reschedule": ("message_id", ACTS, {"send_at": "2026-01-01T00:00:00Z"}),
     "api-recipient": ("recipient_id", READS, None),
     **{f"api-recipient-{act}": ("recipient_id", ACTS, None) for act in ("cancel", "retry", "hold", "release")},
@@ -202,5 +203,5 @@ def test_without_a_key_or_the_scope_nothing_is_told(world: World, stranger: Prog
             assert stranger.call(method, address, given).status_code == 401, (method, route)
             if method == "GET":
                 assert idle.call(method, address).status_code == 403, (method, route)
-            elif route not in {"api-messages", "api-messages-batch"}:
+            elif route not in {"api-messages", "api-messages-batch", "api-message-send-again"}:
                 assert reader.call(method, address, given).status_code == 403, (method, route)

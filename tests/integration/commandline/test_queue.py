@@ -57,6 +57,16 @@ def test_one_tenants_mail_to_a_provider_is_held_and_released_and_nobody_elses(
     assert AuditEntry.objects.filter(action="queue.hold", tenant=cast.acme).get().after["provider"] == "docomo"
 
 
+def test_all_is_held_and_only_what_was_held_so_is_released(cast: Cast, capsys: pytest.CaptureFixture[str]) -> None:
+    QueueEntry.objects.filter(tenant_id=cast.globex.id).update(held_reason="brake")
+    Recipient.objects.filter(tenant=cast.globex).update(state="held", reason="brake")
+
+    assert _run(capsys, "queue", "hold", "--all")[1]["changed"] == 3
+    assert _run(capsys, "queue", "release", "--all", "--held-for", "operator")[1]["changed"] == 3
+
+    assert _held() == {"d@docomo.example"}
+
+
 def test_everybodys_mail_to_a_domain_is_withdrawn(cast: Cast, capsys: pytest.CaptureFixture[str]) -> None:
     _, done = _run(capsys, "queue", "cancel", "--to-domain", "docomo.example")
 
@@ -69,6 +79,7 @@ def test_everybodys_mail_to_a_domain_is_withdrawn(cast: Cast, capsys: pytest.Cap
     [
         ((), 2),
         (("--stream", "bulk"), 2),
+        (("--all", "--tenant", "acme"), 2),
         (("--provider", "nobody"), 1),
         (("--to-domain", "no domain"), 1),
         (("--tenant", "stranger"), 1),

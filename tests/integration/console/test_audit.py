@@ -13,7 +13,7 @@ from accounts import audit
 from accounts.audit import Actor
 from accounts.identifiers import uuid7
 from delivery.changes import VERBS
-from delivery.models import JobKind
+from delivery.models import LOG_KINDS
 from relayweb.console import deeds
 from tests.support.journeys import Cast
 
@@ -107,7 +107,7 @@ def test_every_action_of_the_code_has_words() -> None:
             text = path.read_text(encoding="utf-8")
             if "audit" in text and path.name != "deeds.py":
                 written |= {name for name in ACTION.findall(text) if name.split(".")[0] in KNOWN_NOUNS}
-    made = {f"log.{kind}" for kind in JobKind.values} | {f"log.{verb}_done" for verb in VERBS}
+    made = {f"log.{kind}" for kind in LOG_KINDS} | {f"log.{verb}_done" for verb in VERBS}
     made |= {f"reply_rule.{word}" for word in ("enable", "disable")}
     made |= {f"message.{verb}" for verb in ("hold", "release", "cancel", "retry")}
     made |= {f"source.{verb}" for verb in ("pause", "resume", "remove")}

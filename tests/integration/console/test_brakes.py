@@ -13,7 +13,7 @@ from accounts.credentials import issue_credential
 from accounts.models import AuditEntry, Notice, NoticeKind, Tenant
 from delivery.brakes import looking, pulling
 from delivery.brakes.levels import Step
-from delivery.models import Appeal, Brake, Statistic, TenantEvent
+from delivery.models import Appeal, Brake, Statistic, StatisticClass, TenantEvent
 from relayweb.metrics import exposition
 from tests.integration.console.conftest import SignedIn
 from tests.support.journeys import Cast
@@ -57,6 +57,53 @@ def test_the_harder_it_bounces_the_harder_the_brake_and_the_level_decides(cast: 
     Brake.objects.filter(tenant=cast.globex).update(pulled_at=timezone.now() - timedelta(hours=2))
     assert looking.look().ended == 1
     assert 'relayweb_brakes_pulled{rule="bounces",step="hold"} 1.0' in exposition().decode()
+
+
+def _count_unknown(tenant: Tenant, carrier: str, *, delivered: int, unknown: int, returned: int = 0) -> None:
+    _count(tenant, dimension="provider", value=carrier, delivered=delivered, bounced=unknown, returned=returned)
+    known = Statistic.objects.get(tenant_id=tenant.id, dimension="provider", value=carrier)
+    StatisticClass.objects.create(
+        tenant_id=tenant.id, dimension="provider", minutes=15, value=carrier, starts_at=known.starts_at,
+        reply_class="bad_mailbox", bounced=unknown, returned=returned,
+    )  # fmt: skip
+
+
+def test_unknown_users_at_a_carrier_are_seen_and_elsewhere_they_are_none_of_that_rule(cast: Cast) -> None:
+    _count_unknown(cast.acme, "docomo", delivered=285, unknown=8, returned=7)  # 15 of 293
+    _count_unknown(cast.acme, "google", delivered=100, unknown=90)
+    _count_unknown(cast.globex, "au", delivered=180, unknown=19)  # of 199: too few to say
+
+    assert looking.look().pulled == 1
+    brake = Brake.objects.get()
+    assert (brake.tenant, brake.rule, brake.step) == (cast.acme, "carrier_unknown", "slow")
+    assert (brake.evidence["group"], brake.evidence["bad"], brake.evidence["total"]) == ("docomo", 15, 293)
+
+    _count_unknown(cast.acme, "softbank", delivered=180, unknown=20)  # another carrier, and harder
+    assert looking.look().pulled == 1
+    brake.refresh_from_db()
+    assert (brake.step, brake.evidence["group"]) == ("hold", "softbank")
+
+
+def test_a_credential_that_bounces_is_held_and_the_others_of_the_tenant_are_not(
+    cast: Cast, signed_in: SignedIn
+) -> None:
+    shop, news = (
+        issue_credential(cast.acme, kind="smtp", name=name, actor=Actor.person(cast.alice)).credential
+        for name in ("shop", "news")
+    )
+    _count(cast.acme, dimension="credential", value=str(shop.id), delivered=180, bounced=10, returned=10)
+    _count(cast.acme, dimension="credential", value=str(news.id), delivered=900, bounced=60)
+    assert looking.look().pulled == 0  # 20 of 190 are over 10 in 100, but 190 are too few
+
+    _count(cast.acme, minutes_ago=30, dimension="credential", value=str(shop.id), delivered=10)
+    assert looking.look().pulled == 1
+    brake = Brake.objects.get()
+    assert (brake.rule, brake.step, brake.credential_id) == ("credential_bounces", "hold", shop.id)
+    assert (brake.evidence["bad"], brake.evidence["total"]) == (20, 200)
+
+    overview = _text(signed_in(cast.bob).get("/t/acme/"))
+    assert "A brake is pulled on “shop”" in overview and f"/t/acme/brakes/{brake.id}/" in overview
+    assert "brakes/" + str(brake.id) not in _text(signed_in(cast.charlie).get("/t/globex/"))
 
 
 def test_what_a_person_let_go_is_not_pulled_again_for_the_same_mail(cast: Cast) -> None:

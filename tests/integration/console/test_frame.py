@@ -6,8 +6,10 @@ import pytest
 from django.core.management import call_command
 from django.db import OperationalError, connection
 from django.test import Client, RequestFactory, override_settings
+from django.urls import get_resolver
 
 from delivery import history
+from delivery.models import SavedFilter
 from relayweb.console import errors
 from relayweb.middleware import ClientAddress
 from tests.support.journeys import EXAMPLES, Cast, write_message
@@ -187,3 +189,66 @@ def test_connections_of_the_web_are_bounded_in_time() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SHOW statement_timeout")
         assert cursor.fetchone()[0] == "8s"
+
+
+def test_no_form_can_be_sent_from_another_site() -> None:
+    """By name: a new route that does without the token has to be put here on purpose."""
+
+    def routes(resolver, before: str = ""):  # type: ignore[no-untyped-def]
+        for one in resolver.url_patterns:
+            path = before + str(one.pattern)
+            yield from routes(one, path) if hasattr(one, "url_patterns") else [(path, one)]
+
+    exempt = {
+        one.name
+        for path, one in routes(get_resolver())
+        if getattr(one.callback, "csrf_exempt", False) and "api/v1" not in path
+    }
+
+    assert exempt == {
+        "unsubscribe",
+        "sendgrid-mail-send",
+        "sendgrid-nothing",
+        "api-nothing",
+    }  # bearer of a key or a token
+
+
+def test_a_form_with_a_nul_is_refused_and_breaks_nothing(cast: Cast, alice: Client) -> None:
+    saved = SavedFilter.objects.create(tenant=cast.acme, person=cast.alice, name="mine", query="state=queued")
+
+    answer = alice.post(f"/t/acme/messages/filters/{saved.pk}/rename/", {"name": "a\0b"})
+
+    assert answer.status_code == 400
+    saved.refresh_from_db()
+    assert saved.name == "mine"
+
+
+def test_the_operators_logo_and_links_stand_on_pages_and_in_letters(cast: Cast, tmp_path, mailbox) -> None:  # type: ignore[no-untyped-def]
+    from relayweb import letters
+    from relayweb.checks import logo_is_a_picture
+
+    picture = tmp_path / "logo.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n" + b"0" * 100)
+    scripted = tmp_path / "logo-named.png"
+    scripted.write_bytes(b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>")
+    links = {"SUPPORT_URL": "mailto:help@operator.example", "TERMS_URL": "https://operator.example/terms"}
+
+    with override_settings(LOGO_FILE=str(picture), **links):
+        page = Client().get("/accounts/login/").content.decode()
+        address = page.partition('class="rw-logo" src="')[2].partition('"')[0]
+        answer = Client().get(address)
+        letters.deliver("dora@acme.example", lambda: letters.Letter("Hello", ("Hello.",)), language="en")
+        assert logo_is_a_picture(None) == []
+    with override_settings(LOGO_FILE=str(scripted)):
+        refused = logo_is_a_picture(None)
+        without = Client().get("/accounts/login/").content.decode()
+        assert Client().get(address).status_code == 404
+
+    assert all(link in page for link in links.values())
+    assert (answer["Content-Type"], answer.content[:4]) == ("image/png", b"\x89PNG")
+    assert answer["X-Content-Type-Options"] == "nosniff"
+    (letter,) = mailbox("dora@acme.example")
+    assert letter.body.rstrip().endswith("Support: help@operator.example\nTerms: https://operator.example/terms")
+    assert 'href="https://operator.example/terms"' in letter.alternatives[0][0]
+    assert ["no PNG, JPEG or WebP" in error.msg for error in refused] == [True]
+    assert 'class="rw-logo" src=' not in without

@@ -68,10 +68,12 @@ def test_somebody_inactive_cannot_sign_in(cast: Cast) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["https://evil.example/", "//evil.example/", "javascript:alert(1)", "/\\evil.example"]
+    "target",
+    ["https://evil.example/", "//evil.example/", "javascript:alert(1)", "/\\evil.example", "messages", "../", "a:b"],
 )
 def test_sign_in_never_leads_to_another_site(target: str, cast: Cast) -> None:
     assert _sign_in(Client(), "alice@acme.example", PASSWORD, next=target)["Location"] == "/"
+    assert Client().post("/me/theme/", {"theme": "dark", "next": target})["Location"] == "/"
 
 
 def test_sign_in_leads_back_to_the_page_asked_for(cast: Cast) -> None:

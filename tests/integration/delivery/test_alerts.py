@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from ipaddress import ip_network
@@ -272,3 +273,20 @@ def test_a_brake_is_told_with_its_rule_and_the_alert_ends_with_it(cast: Cast) ->
     episodes.watch(rules.look(now=NOW), now=NOW)
     alert.refresh_from_db()
     assert alert.closed_at is not None
+
+
+def test_the_page_asks_for_news_and_hears_nothing_while_all_is_as_it_was(cast: Cast) -> None:
+    client = Client(headers={"accept-language": "en"})
+    client.force_login(cast.olivia)
+    page = client.get("/operator/alerts/").content.decode()
+    (news,) = re.findall(r'hx-get="([^"]+)"', page)
+    assert client.get(news).status_code == 204
+
+    watch(FULL, after=0 * MINUTE)
+    watch(FULL, after=MINUTE)
+    answer = client.get(news)
+
+    assert answer.status_code == 200 and "1 alert waits for somebody." in answer.content.decode()
+    assert "hx-get" not in client.get("/operator/alerts/?show=past").content.decode()
+    client.force_login(cast.alice)
+    assert client.get(news).status_code == 404

@@ -93,3 +93,32 @@ async def test_a_stolen_credential_is_stopped_early_and_all_goes_out_once_a_pers
 
     actions = await in_thread(lambda: list(AuditEntry.objects.order_by("id").values_list("action", flat=True)))
     assert [one for one in actions if one.startswith("brake.")] == ["brake.pull", "brake.appeal", "brake.release"]
+
+
+async def test_making_more_credentials_does_not_get_more_mail_out(world: World):
+    shops = [await in_thread(_credential, world) for _ in range(10)]
+    await in_thread(_swift, "site:mx.far.test", "site:mx.farther.test")
+    acme = world.cast.acme
+    replies = [UNKNOWN if place % 8 == 4 else "250 ok" for place in range(1000)]
+
+    async with (
+        Room(world) as room,
+        SmtpPeer(host=HOST, at_port=room.port, rcpt=replies),
+        SmtpPeer(host=OTHER_HOST, at_port=room.port),
+    ):
+        for shop in shops:  # each far below what a credential is judged by
+            await _send(room, 100, principal=world.principal(credential_id=shop.id))
+        async with room.engine("worker-1"), room.engine("worker-2"):
+            await room.until("SELECT count(*) FROM delivery_brake WHERE credential_id IS NULL", seconds=20)
+            await room.until("SELECT count(*) = 0 FROM delivery_queue_entry WHERE path_id IS NOT NULL")
+            other = await room.send_as_globex("one@farther.test")
+            assert (await room.until_state(other, "delivered")).state == "delivered"
+
+        attempted = await room.value("SELECT count(*) FROM delivery_attempt WHERE tenant_id = %s", acme.id)
+        assert 150 <= attempted <= 600
+        assert await room.value(f"SELECT count(*) {_OF_ACME} AND state = 'held' AND reason = 'brake'", acme.id) > 400
+
+    brakes = await in_thread(lambda: list(Brake.objects.filter(tenant=acme).order_by("pulled_at")))
+    assert len(brakes) >= 4 and all(brake.step == "hold" for brake in brakes)
+    told = brakes[0].evidence
+    assert told["credentials"] > 1 and told["total"] >= 150 and told["bad"] / told["total"] >= 0.08

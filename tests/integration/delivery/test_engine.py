@@ -201,3 +201,18 @@ async def test_large_messages_in_flight_stay_within_the_budget_of_memory(world: 
             await room.until("SELECT count(*) = 6 FROM delivery_recipient WHERE state = 'delivered'")
 
         assert 0 < octets <= budget
+
+
+async def test_a_copy_converted_for_a_host_counts_too(world: World):
+    async with Room(world) as room, SmtpPeer(host=HOST, at_port=room.port, extensions=["SIZE"]) as peer:
+        body = ("おはようございます。" * 20 + "\r\n") * 100
+        content = mail("MIME-Version: 1.0", "Content-Type: text/plain; charset=utf-8", body=body)
+        message_id = await room.send("someone@far.test", content=content)
+        async with room.engine() as running:
+            await room.until_state(message_id, "delivered")
+            shelf = running.engine._services.contents
+
+            await peer.until(lambda: shelf.octets > len(content))
+
+        (sent,) = peer.connections[0].contents
+        assert sent.isascii() and shelf.octets > len(content) + len(sent) * 0.9

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import base64
+import time
+from datetime import date
 from typing import Any
 
 import pytest
 
-from accounts import sealing
+from accounts import factors, sealing
 from accounts.audit import Actor
-from accounts.models import Tenant
+from accounts.identifiers import uuid7
+from accounts.models import Tenant, User
 from delivery import domains, keys
 from delivery.core.content import read_header_section
+from delivery.core.unsubscribing import make_token
+from delivery.core.verp import make_bounce_mailbox, read_bounce_mailbox
 from delivery.models import DkimKey, SendingDomain
 from delivery.transport.signing import DkimSigner, body_hash, public_record
+from delivery.unsubscribes import recipient_of
 from tests.support.dns_server import FakeDns
 
 
@@ -151,3 +157,55 @@ def test_a_secret_whose_key_is_gone_is_said(acme: Tenant, operator: Actor, setti
 
     with pytest.raises(sealing.SealingError):
         keys.reseal_all(actor=operator)
+
+
+@pytest.fixture
+def rotated(acme: Tenant, alice: Actor, settings: Any) -> dict[str, Any]:
+    """What was made with the former key, and then a new one put in front of it."""
+    person, recipient_id, secret = User.objects.get(email="alice@acme.example"), uuid7(), factors.new_secret()
+    factors.set_one_time_password(person, secret, _code(secret, -1), actor=alice)
+    mailbox = make_bounce_mailbox(
+        recipient_id, "bounce.relay.test", key=sealing.derived_keys("verp")[0], expires_on=date(2030, 1, 1)
+    )
+    made = {
+        "person": person,
+        "secret": secret,
+        "recovery_code": factors.new_recovery_codes(person, actor=alice)[0],
+        "recipient_id": recipient_id,
+        "mailbox": mailbox,
+        "link": make_token(recipient_id, key=sealing.derived_keys("unsubscribe")[0]),
+    }
+    settings.ENCRYPTION_KEYS = {"new": b"n" * 32, **settings.ENCRYPTION_KEYS}
+    return made
+
+
+def test_what_a_former_key_has_signed_is_known_while_it_stands_behind_the_new_one(rotated: dict[str, Any]) -> None:
+    tag = read_bounce_mailbox(rotated["mailbox"], keys=sealing.derived_keys("verp"))
+
+    assert tag is not None and tag.recipient_id == rotated["recipient_id"]
+    assert recipient_of(rotated["link"]) == rotated["recipient_id"]
+    assert factors.check_code(rotated["person"], rotated["recovery_code"])
+
+
+def test_an_authenticator_app_goes_on_when_the_former_key_is_taken_out(
+    rotated: dict[str, Any], operator: Actor, settings: Any
+) -> None:
+    assert keys.used_key_ids() == {"test"}
+    assert keys.reseal_all(actor=operator).one_time_passwords == 1
+    assert keys.used_key_ids() == {"new"}
+
+    settings.ENCRYPTION_KEYS = {"new": b"n" * 32}
+
+    assert factors.check_code(rotated["person"], _code(rotated["secret"]))
+    # These cannot be made anew without their owner (docs/upgrading.md).
+    assert not factors.check_code(rotated["person"], rotated["recovery_code"])
+
+
+def test_an_app_whose_key_is_gone_is_a_wrong_code_and_no_failure(rotated: dict[str, Any], settings: Any) -> None:
+    settings.ENCRYPTION_KEYS = {"new": b"n" * 32}
+
+    assert not factors.check_code(rotated["person"], _code(rotated["secret"]))
+
+
+def _code(secret: str, steps: int = 0) -> str:
+    return factors.code_at(secret, int(time.time()) // factors.STEP_SECONDS + steps)

@@ -46,5 +46,5 @@ def test_every_rule_says_what_it_is_about_and_how_bad_it_is() -> None:
     for rule in rules:
         assert {"alert", "expr", "for", "labels", "annotations"} == set(rule), rule
         assert rule["labels"]["severity"] in {"critical", "warning"}
-        assert {"summary", "description"} == set(rule["annotations"])
+        assert {"summary", "description", "runbook"} == set(rule["annotations"])
         assert rule["expr"].count("(") == rule["expr"].count(")")

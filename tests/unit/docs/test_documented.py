@@ -1,51 +1,106 @@
-"""The documentation names what the code reads: every variable, every noun and verb of the command line."""
+"""The documentation names what the code reads: every variable with its default, every noun and verb of the command line."""
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import click
 
 ROOT = Path(__file__).resolve().parents[3]
-READS = re.compile(
-    r"""env\.(?:text|secret|integer|seconds|flag|choice|words|networks|endpoints?|link)\(\s*"([A-Z_]+)\""""
-)
-NAMED = re.compile(r"RELAY_[A-Z_]+")
+NAMED = re.compile(r"RELAY_[A-Z_]*[A-Z]")
+FOLDERS = ("accounts", "delivery", "relayweb", "smtpgate", "sandbox", "script")
 
 # Set by the supervisor for the parts it starts, or by the scripts for themselves.
-INTERNAL = {"RELAY_PART", "RELAY_PART_NAME", "RELAY_ALIVE_FILE", "RELAY_WORKER_SLOT"}
+INTERNAL = {"RELAY_PART", "RELAY_PART_NAME", "RELAY_ALIVE_FILE", "RELAY_WORKER_SLOT", "RELAY_DATABASE_IS_EMBEDDED"}
 
 
-def _sources() -> str:
-    folders = ("accounts", "delivery", "relayweb", "smtpgate", "sandbox")
-    return "\n".join(path.read_text(encoding="utf-8") for folder in folders for path in (ROOT / folder).rglob("*.py"))
+def _sources() -> Iterator[str]:
+    """The text of each program that could name a variable."""
+    for folder in FOLDERS:
+        for path in (ROOT / folder).rglob("*"):
+            if path.is_file() and path.suffix in {"", ".py"}:
+                text = path.read_text(encoding="utf-8")
+                if "RELAY_" in text or "env." in text or "is_given(" in text:
+                    yield text
 
 
-def _documented() -> set[str]:
-    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    names = set(NAMED.findall(text))
-    # "`RELAY_GATE_ERRORS`, `…_IDLE_COMMANDS`" shortens the names of one family.
-    return names | {f"RELAY_GATE{suffix}" for suffix in re.findall(r"`…(_[A-Z_]+)`", text)}
+@cache
+def _calls_and_words() -> list[tuple[str, ast.Call | None]]:
+    """Every variable that the code names: as the argument of a reader in env (with the call), or in full."""
+    return [found for text in _sources() for found in _named_in(ast.parse(text))]
 
 
-def test_every_variable_is_documented() -> None:
-    source = _sources()
-    read = {f"RELAY_{name}" for name in READS.findall(source)}
-    read |= set(re.findall(r'"(RELAY_SANDBOX_[A-Z_]+)"', source))
+def _named_in(tree: ast.Module) -> Iterator[tuple[str, ast.Call | None]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and NAMED.fullmatch(node.value):
+            yield node.value.removesuffix("_FILE") if node.value.endswith("_KEYS_FILE") else node.value, None
+        if not isinstance(node, ast.Call) or not node.args or not isinstance(node.args[0], ast.Constant):
+            continue
+        reader, name = ast.unparse(node.func), node.args[0].value
+        if (reader.startswith("env.") or reader.endswith("is_given")) and re.fullmatch("[A-Z_]+", str(name)):
+            yield f"RELAY_{name}", node
 
-    assert read - INTERNAL - _documented() == set()
+
+def _rows() -> Iterator[tuple[list[str], list[str]]]:
+    """Rows of the tables: the variables that the first cell names, and the other cells."""
+    for line in (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("| `"):
+            first, *others = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+            names: list[str] = []
+            for word in re.findall(r"`([^`]+)`", first):
+                # "`RELAY_GATE_ERRORS`, `…_IDLE_COMMANDS`" shortens the names of one family.
+                names.append(word.replace("…", "RELAY_GATE"))
+            yield names, others
 
 
-def test_every_documented_variable_is_read() -> None:
-    source = _sources() + "".join(
-        path.read_text(encoding="utf-8") for path in (ROOT / "script").iterdir() if path.is_file()
-    )
-    known = set(NAMED.findall(source)) | {f"RELAY_{name}" for name in READS.findall(source)}
+def test_every_variable_is_documented_and_every_documented_one_is_read() -> None:
+    read = {name for name, _call in _calls_and_words()} - INTERNAL
+    read -= {f"{name}_FILE" for name in read}  # secrets may stand in a file
 
-    unknown = {name for name in _documented() if not {name, name.removesuffix("_FILE")} & known}
+    documented = [name for names, _cells in _rows() for name in names]
 
-    assert unknown == set()
+    assert set(documented) == read
+    assert len(documented) == len(set(documented))
+
+
+def test_documented_numbers_and_flags_are_the_defaults() -> None:
+    defaults = {
+        name: call.args[1].value
+        for name, call in _calls_and_words()
+        if call is not None and len(call.args) > 1 and isinstance(call.args[1], ast.Constant)
+    }
+    wrong = []
+    for names, cells in _rows():
+        said = [word.strip("` ") for word in cells[0].split(",")]
+        for name, word in zip(names, said, strict=False):
+            default = defaults.get(name)
+            if isinstance(default, bool):
+                is_right = (default, word) in {(True, "on"), (False, "off")} or word.startswith("on in ")
+            elif isinstance(default, int | float) and word != "each stream's own":
+                is_right = word.isascii() and word.replace(".", "").isdigit() and float(word) == default
+            else:
+                continue
+            if not is_right:
+                wrong.append(f"{name} is {default}, documented as {word}")
+
+    assert len(defaults) > 60
+    assert wrong == []
+
+
+def test_files_for_operators_name_variables_that_are_read() -> None:
+    read = {name for name, _call in _calls_and_words()}
+    unknown = {}
+    for path in [*(ROOT / "deploy").rglob("*"), *(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]:
+        if path.is_file():
+            names = set(NAMED.findall(path.read_text(encoding="utf-8")))
+            if strange := {name for name in names if not {name, name.removesuffix("_FILE")} & read} - INTERNAL:
+                unknown[path.name] = strange
+
+    assert unknown == {}
 
 
 def test_every_noun_and_verb_is_documented() -> None:

@@ -195,3 +195,17 @@ def test_a_reader_who_stops_holds_no_thread_and_is_cut_off(monkeypatch: pytest.M
     assert fast.body == bytes(300_000)
     assert stuck.sent == []
     assert closed == ["closed", "closed"]
+
+
+def test_who_closes_its_side_within_a_body_is_told_and_takes_no_thread() -> None:
+    def handler(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        raise AssertionError("no page is made")
+
+    own, exchange = shell(handler), Exchange(b"abc", length=9)
+    exchange.events.append({"type": "http.disconnect"})
+    exchange.events[0]["more_body"] = True
+
+    asyncio.run(own(exchange.scope, exchange.receive, exchange.send))
+
+    assert exchange.status == 400
+    assert (own.bodies.held, exchange.body) == (0, b"")

@@ -163,6 +163,17 @@ def test_it_sees_no_second_command_behind_a_bare_carriage_return(desk: Desk) -> 
         assert wire.say(b"NOOP").code == 250
 
 
+@pytest.mark.parametrize("method", [b"POST", b"PUT", b"options"])
+def test_no_web_page_can_make_a_browser_send_mail(desk: Desk, method: bytes) -> None:
+    with desk.connect() as wire:
+        wire.reply()
+
+        wire.send(method + b" / HTTP/1.1\r\nHost: relay.test\r\n\r\nEHLO evil\r\nMAIL FROM:<alice@acme.test>\r\n")
+
+        assert wire.reply().code == 500
+        assert wire.everything_left() == b""
+
+
 def test_it_refuses_nul_in_a_command(desk: Desk) -> None:
     with desk.greeted() as wire:
         assert wire.say(b"NOOP \0").code == 500
