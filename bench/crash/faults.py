@@ -12,7 +12,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.crash.checking import Struck
 from bench.crash.field import LEASE_S, SWEEP_S, Field, descendants
@@ -89,7 +89,7 @@ def _crash_everything(field: Field, _chance: random.Random) -> list[Struck]:
     field.kill_everything()
     killed = time.monotonic()
     field.start_again()
-    return [Struck(moment, parts, repeats=True, ended_at=killed)]
+    return [Struck(moment, parts, repeats=True, takes_marks=True, ended_at=killed)]
 
 
 # ---------------------------------------------------------------- the broker
@@ -183,7 +183,8 @@ def _one_after_the_other(field: Field, chance: random.Random) -> list[Struck]:
     ):
         strokes += throw(field, chance)
         time.sleep(chance.random())
-    return strokes
+    # The worker died shortly before the database did.
+    return [*strokes[:-1], replace(strokes[-1], takes_marks=True)]
 
 
 FAULTS: dict[str, Fault] = {

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("delivery", "0036_alerts"),
+        ("delivery", "0039_jobs_make_archives"),
     ]
 
     operations = [
