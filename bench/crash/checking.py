@@ -45,12 +45,14 @@ class Struck:
     """A fault. ``parts`` are the processes that it took away, by name; ``progress`` the kinds of facts that must come again.
 
     ``repeats`` says that it hit somebody who delivers: only then may what was past the final dot come a second time.
+    ``takes_marks``: and the database with him, whose last marks of final dots may not have been on disk.
     """
 
     at: float
     parts: tuple[str, ...] = ()
     progress: tuple[str, ...] = ("ok", "dot")
     repeats: bool = False
+    takes_marks: bool = False
     ended_at: float | None = None  # where the fault is a state that was ended, such as a stopped process
 
 
@@ -71,6 +73,7 @@ class Verdict:
     forbidden: int = 0  # of the duplicated
     allowed: int = 0  # transactions past the dot whose answer was not seen to be read when a fault struck
     unlabelled: int = 0  # duplicated without an ambiguous attempt
+    unmarked: int = 0  # the same where the mark was lost with the database
     invented: int = 0
     mismatched: int = 0
     final_twice: int = 0
@@ -85,8 +88,8 @@ class Verdict:
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     @property
-    def is_kept(self) -> bool:
-        """Whether every invariant held."""
+    def is_honest(self) -> bool:
+        """Whether nothing was lost, made up, repeated or told wrongly: everything but how long it took."""
         return not any(
             (
                 self.lost,
@@ -97,12 +100,22 @@ class Verdict:
                 self.final_twice,
                 self.untold,
                 self.refused_for_good,
-                self.never_back,
                 self.is_orderly and self.broken_off,
-                self.longest_stranded_s > STRANDED_AT_MOST_S,
-                any(seconds > PROGRESS_WITHIN_S for seconds in self.progress_s),
             )
         )
+
+    @property
+    def is_in_time(self) -> bool:
+        return (
+            not self.never_back
+            and self.longest_stranded_s <= STRANDED_AT_MOST_S
+            and all(seconds <= PROGRESS_WITHIN_S for seconds in self.progress_s)
+        )
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether every invariant held."""
+        return self.is_honest and self.is_in_time
 
     def as_record(self) -> dict[str, Any]:
         return asdict(self) | {"is_kept": self.is_kept}
@@ -223,12 +236,16 @@ def _judge_duplicates(
     for recipient, several in copies.items():
         for first, second in pairwise(several):
             verdict.duplicated += 1
-            is_excused = cuts or any(_lies_between(stroke, first, second) for stroke in strokes)
+            between = [stroke for stroke in strokes if _lies_between(stroke, first, second)]
+            is_excused = cuts or bool(between)
             # What follows on a connection follows the settlement: whoever sent it knew that the mail was taken.
             if (first.read_at is not None and first.read_at < second.at) or not is_excused:
                 forbidden.append(f"{recipient} {first.at:.2f} (read {first.read_at}) and {second.at:.2f}")
             elif not any(row.is_ambiguous for row in said.get(recipient, [])):
-                unlabelled.append(recipient)
+                if any(stroke.takes_marks for stroke in between):
+                    verdict.unmarked += 1
+                else:
+                    unlabelled.append(recipient)
     verdict.forbidden = verdict.find("forbidden", forbidden)
     verdict.unlabelled = verdict.find("unlabelled", unlabelled)
 

@@ -12,10 +12,10 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.crash.checking import Struck
-from bench.crash.field import LEASE_S, PROCESSES, SWEEP_S, Field, descendants
+from bench.crash.field import LEASE_S, SWEEP_S, Field, descendants
 
 _RETURNS_WITHIN_S = 60.0
 _ALL_AT_ONCE = 0.25
@@ -59,7 +59,7 @@ def _kill_of(part: str, *progress: str, repeats: bool = False) -> Throw:
 
 def _some_of(field: Field, part: str, *, everyone: bool = True) -> dict[str, int]:
     """The processes that are up: every one of the part, or so many that one can be spared. They are waited for."""
-    wanted = PROCESSES.get(part, 1)
+    wanted = field.processes.get(part, 1)
     wanted = wanted if everyone else min(wanted, 2)
     deadline = time.monotonic() + _RETURNS_WITHIN_S
     while len(running := field.running(part)) < wanted and time.monotonic() < deadline:
@@ -89,7 +89,7 @@ def _crash_everything(field: Field, _chance: random.Random) -> list[Struck]:
     field.kill_everything()
     killed = time.monotonic()
     field.start_again()
-    return [Struck(moment, parts, repeats=True, ended_at=killed)]
+    return [Struck(moment, parts, repeats=True, takes_marks=True, ended_at=killed)]
 
 
 # ---------------------------------------------------------------- the broker
@@ -183,11 +183,12 @@ def _one_after_the_other(field: Field, chance: random.Random) -> list[Struck]:
     ):
         strokes += throw(field, chance)
         time.sleep(chance.random())
-    return strokes
+    # The worker died shortly before the database did.
+    return [*strokes[:-1], replace(strokes[-1], takes_marks=True)]
 
 
 FAULTS: dict[str, Fault] = {
-    "gate": Fault(throw=_kill_of("gate", "ok")),
+    "gate": Fault(throw=_kill_of("gate", "ok"), sessions=15),
     "worker": Fault(throw=_kill_of("worker", "dot", repeats=True)),
     "database": Fault(throw=_crash_the_database, waits_for_progress=True, api_sessions=1, tells=True),
     "everything": Fault(

@@ -42,14 +42,11 @@ PROXY, RECEIVER = "127.77.1.1", "127.77.1.2"
 SMALL_DISK_MB = 700
 _CLONE_NEWNS = 0x00020000
 _BACK_WITHIN_S = 240.0
-PROCESSES = {"gate": 3, "worker": 3}
 DOMAINS = {name: [f"{name}-{number}.example" for number in range(8)] for name in HOSTS}
 SETTINGS = {
     "RELAY_LEASE_SECONDS": f"{LEASE_S:g}",
     "RELAY_SWEEP_SECONDS": f"{SWEEP_S:g}",
     "RELAY_RETRY_SCHEDULE": "2,4,8,16",
-    "RELAY_GATE_PROCESSES": str(PROCESSES["gate"]),
-    "RELAY_WORKER_PROCESSES": str(PROCESSES["worker"]),
     "RELAY_WEBHOOK_DESTINATIONS": "127.0.0.0/8",
     "RELAY_API_REQUESTS_PER_MINUTE": "100000",
     "RELAY_API_TENANT_REQUESTS_PER_MINUTE": "100000",
@@ -180,13 +177,14 @@ _STRANDED = """SELECT extract(epoch FROM max(clock_timestamp() - path.leased_unt
 class Field:
     """Client and receiving hosts around a relay. ``feed`` and ``stop_feeding`` may be called again and again."""
 
-    def __init__(self, relay: Relay, folder: Path, *, seed: str, key: str) -> None:
+    def __init__(self, relay: Relay, folder: Path, *, seed: str, key: str, processes: int) -> None:
         self.relay, self.folder, self.seed = relay, folder, seed
         self.watch = Watch(relay)
         self.sent = Reader(folder / "client.ledger")
         self.taken = Reader(folder / "sink.ledger")
         self.told = Reader(folder / "receiver.ledger")
         self._key = key
+        self.processes = {"gate": processes, "worker": processes}
         self._feeds = 0
         self._client: subprocess.Popen[str] | None = None
         self.proxy: subprocess.Popen[str] | None = None
@@ -283,17 +281,18 @@ class Field:
 
 
 @contextlib.contextmanager
-def open_field(folder: Path, *, seed: str, needs: str = "", tells: bool = False) -> Iterator[Field]:
+def open_field(folder: Path, *, seed: str, needs: str = "", tells: bool = False, processes: int = 3) -> Iterator[Field]:
     """``needs`` is that of a fault: a ``proxy`` before the database, or a ``small disk`` below it.
 
-    ``tells``: with a receiver of webhooks.
+    ``tells``: with a receiver of webhooks. ``processes``: so many gates, and so many workers.
     """
     port = free_port()
     hosts = {domain: HOSTS[name] for name, domains in DOMAINS.items() for domain in domains}
     with contextlib.ExitStack() as stack:
         _ledger_process(stack, "bench.crash.sink", str(folder / "sink.ledger"), str(port), seed)
         names = stack.enter_context(Names(hosts))
-        proxy, settings = None, dict(SETTINGS)
+        proxy = None
+        settings = SETTINGS | dict.fromkeys(("RELAY_GATE_PROCESSES", "RELAY_WORKER_PROCESSES"), str(processes))
         if needs == "proxy":
             proxy, further = _database_behind_a_proxy(stack, folder)
             settings |= further
@@ -303,7 +302,7 @@ def open_field(folder: Path, *, seed: str, needs: str = "", tells: bool = False)
         key = relay.command("credential", "issue", "--tenant", TENANT, "--kind", "api", "--name", "api")["secret"]
         if tells:
             _add_webhook(stack, folder, relay)
-        field = Field(relay, folder, seed=seed, key=key)
+        field = Field(relay, folder, seed=seed, key=key, processes=processes)
         field.proxy = proxy
         field.watch.start()
         try:

@@ -15,7 +15,7 @@ from bench.support.surroundings import percentile
 
 Record = dict[str, Any]
 _HEAD = (
-    "fault", "rounds", "kills", "messages", "accepted", "lost", "duplicated", "allowed", "forbidden", "other",
+    "fault", "rounds", "kills", "messages", "accepted", "lost", "duplicated", "allowed", "forbidden", "unmarked", "other",
     "recovery p50", "max", "progress max", "stranded max",
 )  # fmt: skip
 
@@ -84,7 +84,7 @@ def table(records: Iterable[Record]) -> str:
 
 def _row(fault: str, records: list[Record]) -> tuple[str, ...]:
     def total(name: str) -> int:
-        return sum(int(record[name]) for record in records)
+        return sum(int(record.get(name, 0)) for record in records)
 
     recoveries = [seconds for record in records for seconds in record["recoveries_s"]]
     progress = [seconds for record in records for seconds in record["progress_s"]]
@@ -93,7 +93,17 @@ def _row(fault: str, records: list[Record]) -> tuple[str, ...]:
         fault,
         *(
             f"{total(name):,}"
-            for name in ("rounds", "kills", "messages", "accepted", "lost", "duplicated", "allowed", "forbidden")
+            for name in (
+                "rounds",
+                "kills",
+                "messages",
+                "accepted",
+                "lost",
+                "duplicated",
+                "allowed",
+                "forbidden",
+                "unmarked",
+            )
         ),
         f"{sum(map(total, others)):,}",
         f"{percentile(recoveries, 0.5):.1f}" if recoveries else "–",

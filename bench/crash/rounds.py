@@ -14,8 +14,13 @@ from bench.support.surroundings import say
 _FLOWS_WITHIN_S = 60.0
 
 
-def rounds_under_load(field: Field, fault: Fault, rounds: int, chance: random.Random, *, every_s: float) -> Verdict:
-    """So many rounds under load, then the end of the load, delivery of everything, and the comparison."""
+def rounds_under_load(
+    field: Field, fault: Fault, rounds: int, chance: random.Random, *, every_s: float, accepts: int = 0
+) -> Verdict:
+    """So many rounds under load, then the end of the load, delivery of everything, and the comparison.
+
+    ``accepts``: the load goes on until so many mails were accepted, or for a minute.
+    """
     period = checking.begin(field)
     field.feed(
         fault.hosts,
@@ -39,6 +44,7 @@ def rounds_under_load(field: Field, fault: Fault, rounds: int, chance: random.Ra
     _wait_for_returns(field, strokes)
     for stroke in strokes[-1:]:
         _wait_for_flow(field, period, stroke.progress, since=time.monotonic())
+    _wait_for_acceptance(field, period, accepts)
     field.stop_feeding()
     _drain(field, within_s=fault.drain_s)
     return checking.judge(field, period, strokes, cuts=fault.cuts, orderly=fault.is_orderly)
@@ -54,6 +60,14 @@ def _wait_for_flow(field: Field, period: checking.Period, kinds: tuple[str, ...]
             return
         time.sleep(0.1)
     say(f"no {' and '.join(kinds)} within {_FLOWS_WITHIN_S:g} s")
+
+
+def _wait_for_acceptance(field: Field, period: checking.Period, count: int) -> None:
+    deadline = time.monotonic() + _FLOWS_WITHIN_S
+    while time.monotonic() < deadline:
+        if sum(fact.kind == "ok" for fact in field.sent.read()[period.sent :]) >= count:
+            return
+        time.sleep(0.1)
 
 
 def _wait_for_returns(field: Field, strokes: list[Struck]) -> None:
