@@ -19,7 +19,9 @@ def parameters(*, direct: bool = False) -> dict[str, Any]:
     """libpq parameters. ``direct`` goes round a transaction pooler: for LISTEN and for session locks."""
     database: dict[str, Any] = settings.DIRECT_DATABASE if direct else settings.DATABASES["default"]
     named = {libpq: database[name] for name, libpq in _DJANGO_TO_LIBPQ.items() if database.get(name)}
-    return {**database.get("OPTIONS", {}), **named}
+    # A statement that was prepared would be looked for on whichever connection the pooler takes next.
+    unprepared = {} if direct or settings.DATABASE_URL == settings.DATABASE_DIRECT_URL else {"prepare_threshold": None}
+    return {**database.get("OPTIONS", {}), **named, **unprepared}
 
 
 async def connect(*, direct: bool = True) -> psycopg.AsyncConnection[Any]:
