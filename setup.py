@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: in a wheel, templates, static files and catalogues lie inside the package (relayweb/shipped).
+"""What pyproject.toml cannot say: in a wheel, templates, static files, catalogues and the guide lie in relayweb/shipped.
 
 In the checkout they stand at the top, where people look for them; settings.py knows both places.
 """
@@ -12,7 +12,9 @@ from babel.messages.pofile import read_po
 from setuptools import find_packages, setup
 
 CODE = ("accounts", "delivery", "relayweb", "smtpgate", "sandbox")
-SHIPPED = ("templates", "static", "locale")
+SHIPPED = {
+    f"relayweb.shipped.{name.replace('/', '.')}": name for name in ("templates", "static", "locale", "docs/guide")
+}
 
 for source in Path().glob("locale/*/LC_MESSAGES/*.po"):
     with source.open("rb") as file, source.with_suffix(".mo").open("wb") as compiled:
@@ -21,12 +23,12 @@ for source in Path().glob("locale/*/LC_MESSAGES/*.po"):
 setup(
     packages=[
         *find_packages(include=[pattern for name in CODE for pattern in (name, f"{name}.*")]),
-        *(f"relayweb.shipped.{name}" for name in SHIPPED),
+        *SHIPPED,
     ],
-    package_dir={f"relayweb.shipped.{name}": name for name in SHIPPED},
+    package_dir=SHIPPED,
     package_data={
         "": ["*.toml", "*.txt", "*.css"],
-        **{f"relayweb.shipped.{name}": ["**/*"] for name in SHIPPED},
+        **{package: ["**/*"] for package in SHIPPED},
     },
     include_package_data=False,
 )

@@ -19,6 +19,12 @@ from django.dispatch import Signal
 
 from accounts.identifiers import first_of
 from accounts.models import AuditEntry, Tenant, User
+from accounts.models.tenant import SYSTEM_SLUG
+
+# How the names of those begin who are no person: the log tells operators' doings by them.
+COMMAND_LINE = "command line "
+SERVICE = "relayweb "
+OPERATORS_KEY = f"API key {SYSTEM_SLUG}."
 
 # Sent with `entry`, in the transaction of the change: for layers above, which this one does not know.
 recorded = Signal()
@@ -47,12 +53,12 @@ class Actor:
     @classmethod
     def command_line(cls) -> Actor:
         """Whoever may run the command line on this machine is an operator."""
-        return cls(name=f"command line ({_login_name()})", is_operator=True)
+        return cls(name=f"{COMMAND_LINE}({_login_name()})", is_operator=True)
 
     @classmethod
     def system(cls, part: str) -> Actor:
         """The service itself, e.g. the periodic check of domains."""
-        return cls(name=f"relayweb {part}", is_operator=True)
+        return cls(name=f"{SERVICE}{part}", is_operator=True)
 
 
 def record(
@@ -121,6 +127,7 @@ class Search:
     person: str = ""
     noun: str = ""
     thing: str = ""
+    tenant: Tenant | None = None
     since: datetime | None = None
 
 
@@ -132,9 +139,9 @@ class EntryPage:
 
 
 def page_of(
-    tenant: Tenant, search: Search, *, before: UUID | None = None, after: UUID | None = None, size: int = 50
+    tenant: Tenant | None, search: Search, *, before: UUID | None = None, after: UUID | None = None, size: int = 50
 ) -> EntryPage:
-    """Newest first, by keyset."""
+    """Newest first, by keyset. Without a tenant: what operators, the command line and the service itself did anywhere."""
     matching = _matching(tenant, search)
     if after is not None:
         found = list(matching.filter(id__gt=after).order_by("id")[: size + 1])
@@ -147,7 +154,7 @@ def page_of(
     return EntryPage(tuple(found), newer, found[-1].id if more else None)
 
 
-def entries(tenant: Tenant, search: Search, *, size: int = 1000) -> Iterator[AuditEntry]:
+def entries(tenant: Tenant | None, search: Search, *, size: int = 1000) -> Iterator[AuditEntry]:
     """All of them, newest first, read in short transactions: for exports of any length."""
     before: UUID | None = None
     while True:
@@ -158,8 +165,10 @@ def entries(tenant: Tenant, search: Search, *, size: int = 1000) -> Iterator[Aud
         before = page.older
 
 
-def _matching(tenant: Tenant, search: Search) -> QuerySet[AuditEntry]:
-    found: QuerySet[AuditEntry] = AuditEntry.objects.of(tenant)
+def _matching(tenant: Tenant | None, search: Search) -> QuerySet[AuditEntry]:
+    found: QuerySet[AuditEntry] = _of_operators() if tenant is None else AuditEntry.objects.of(tenant)
+    if search.tenant is not None:
+        found = found.filter(tenant=search.tenant)
     if search.since is not None:
         found = found.filter(id__gte=first_of(search.since))
     if search.person:
@@ -169,3 +178,15 @@ def _matching(tenant: Tenant, search: Search) -> QuerySet[AuditEntry]:
     if search.thing:
         found = found.filter(object_name__icontains=search.thing)
     return found
+
+
+def _of_operators() -> QuerySet[AuditEntry]:
+    """What belongs to no tenant, and what operators, the command line and the service did to one."""
+    operators = User.objects.filter(is_operator=True).values("pk")
+    return AuditEntry.objects.select_related("tenant").filter(
+        Q(tenant=None)
+        | Q(actor__in=operators)
+        | Q(actor_name__startswith=COMMAND_LINE)
+        | Q(actor_name__startswith=SERVICE)
+        | Q(actor_name__startswith=OPERATORS_KEY)
+    )

@@ -13,6 +13,7 @@ from accounts import audit
 from accounts.audit import Actor
 from accounts.models import SignedInBrowser, User
 from accounts.refusals import NotFound
+from accounts.sessions import stored_key
 
 NOTED_EVERY = timedelta(minutes=5)
 _KEPT = timedelta(days=90)
@@ -21,26 +22,32 @@ _KEPT = timedelta(days=90)
 def note(user: User, *, session_key: str, method: str, browser: str, peer_address: str | None) -> SignedInBrowser:
     """A session has begun. One with the same key, which a signed-in person replaced, is forgotten."""
     with transaction.atomic():
-        SignedInBrowser.objects.filter(session_key=session_key).delete()
+        stored = stored_key(session_key)
+        SignedInBrowser.objects.filter(session_key=stored).delete()
         return SignedInBrowser.objects.create(
-            user=user, session_key=session_key, method=method, browser=browser[:250], peer_address=peer_address
+            user=user, session_key=stored, method=method, browser=browser[:250], peer_address=peer_address
         )
 
 
 def note_visit(session_key: str, *, peer_address: str | None) -> None:
     now = timezone.now()
-    SignedInBrowser.objects.filter(session_key=session_key, last_seen_at__lt=now - NOTED_EVERY / 2).update(
+    SignedInBrowser.objects.filter(session_key=stored_key(session_key), last_seen_at__lt=now - NOTED_EVERY / 2).update(
         last_seen_at=now, peer_address=peer_address
     )
 
 
 def rekey(old: str, new: str) -> None:
     """The session went on under a new key, as after a changed password."""
-    SignedInBrowser.objects.filter(session_key=old).update(session_key=new)
+    SignedInBrowser.objects.filter(session_key=stored_key(old)).update(session_key=stored_key(new))
 
 
 def forget(session_key: str) -> None:
-    SignedInBrowser.objects.filter(session_key=session_key).delete()
+    SignedInBrowser.objects.filter(session_key=stored_key(session_key)).delete()
+
+
+def is_of(browser: SignedInBrowser, session_key: str | None) -> bool:
+    """Whether it is the browser of that session."""
+    return session_key is not None and browser.session_key == stored_key(session_key)
 
 
 def browsers_of(user: User) -> list[SignedInBrowser]:
@@ -70,7 +77,7 @@ def end(user: User, key: UUID, *, actor: Actor) -> SignedInBrowser:
 
 def end_others(user: User, *, but: str | None, actor: Actor) -> int:
     """All but the session that asks."""
-    found = [one for one in SignedInBrowser.objects.filter(user=user) if one.session_key != but]
+    found = [one for one in SignedInBrowser.objects.filter(user=user) if not is_of(one, but)]
     _end(found)
     if found:
         audit.record(

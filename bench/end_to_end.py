@@ -53,9 +53,9 @@ def main() -> int:
         body = write_body(folder / "body", options.size)
         for number in range(options.rounds):
             if options.only != "postfix":
-                pace, used = _relayweb(folder / f"relay-{number}", body, each, signed=not options.unsigned)
+                pace, cost = _relayweb(folder / f"relay-{number}", body, each, signed=not options.unsigned)
                 found["relayweb"].append(pace)
-                figures["relayweb_cpu_s"] = used
+                figures["relayweb_cost"] = cost
             if options.only != "relayweb" and not why_not:
                 found["postfix"].append(_postfix(folder / f"postfix-{number}", body, each, signed=not options.unsigned))
     if why_not:
@@ -72,7 +72,8 @@ def main() -> int:
     return 0 if figures.get("met", True) else 1
 
 
-def _relayweb(folder: Path, body: Path, each: int, *, signed: bool) -> tuple[float, dict[str, float]]:
+def _relayweb(folder: Path, body: Path, each: int, *, signed: bool) -> tuple[float, dict[str, object]]:
+    """Mails a second, and what each mail cost."""
     folder.mkdir()
     folder.chmod(0o711)
     port = free_port()
@@ -80,9 +81,17 @@ def _relayweb(folder: Path, body: Path, each: int, *, signed: bool) -> tuple[flo
         if not signed:
             relay.command("domain", "update", "--tenant", TENANT, "--name", DOMAIN, "--signing", "off")
         say("relayweb is up")
-        before = relay.cpu_seconds()
+        mails = each * len(RECIPIENTS)
+        cpu, commands = relay.cpu_seconds(), relay.broker_commands()
+        wal, stored = relay.wal_octets(), relay.stored_octets()
         pace = _measure("relayweb", relay.port, port, body, each)
-        return pace, spent(before, relay.cpu_seconds())
+        used = spent(cpu, relay.cpu_seconds())
+        return pace, {
+            "cpu_ms_per_mail": {part: round(seconds * 1000 / mails, 2) for part, seconds in used.items()},
+            "wal_octets_per_mail": round((relay.wal_octets() - wal) / mails),
+            "stored_octets_per_mail": round((relay.stored_octets() - stored) / mails),
+            "broker_commands_per_mail": round((relay.broker_commands() - commands) / mails, 2),
+        }
 
 
 def _postfix(folder: Path, body: Path, each: int, *, signed: bool) -> float:

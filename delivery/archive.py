@@ -390,6 +390,7 @@ LEFT_OUT: dict[str, str] = {
     "NoticeChoice": "a person's, not the tenant's",
     "OwedDsn": "written within seconds; in the events",
     "QueueEntry": "part of the queue; open recipients are in recipients.jsonl",
+    "SenderScore": "the operator's judgement, an hour at a time; its figures are in the statistics",
     "SourcePool": "the operator's",
     "StatisticTag": "tags are in the statistics",
     "StatisticTime": "slots of a histogram; times are in attempts.jsonl",

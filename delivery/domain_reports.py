@@ -63,10 +63,6 @@ class SenderLine:
     def failed(self) -> int:
         return self.count - self.passed
 
-    @property
-    def is_mixed(self) -> bool:
-        return 0 < self.passed < self.count
-
 
 @dataclass(frozen=True, slots=True)
 class Share:

@@ -120,10 +120,6 @@ def fixed(kind: JobKind, narrowed: LogFilter) -> LogFilter:
     return replace(narrowed, states=(narrowed.states & OPEN) or (OPEN if not narrowed.states else frozenset()))
 
 
-def can_find_anything(kind: JobKind, narrowed: LogFilter) -> bool:
-    return kind == JobKind.EXPORT or not narrowed.states or bool(narrowed.states & OPEN)
-
-
 def open_jobs(tenant: Tenant) -> int:
     return _open(tenant).count()
 

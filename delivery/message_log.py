@@ -16,8 +16,9 @@ from django.db.models import Count, Q, QuerySet
 from accounts.identifiers import first_of
 from accounts.models import Tenant
 from delivery.core.states import RecipientState
-from delivery.history import EventView, within_the_time_limit
+from delivery.history import EventView
 from delivery.models import DeliveryEvent, Message, Recipient
+from delivery.time_limit import within_the_time_limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ class ListedMessage:
 def page_of_messages(
     tenant: Tenant, narrowed: MessageFilter, *, before: UUID | None = None, size: int = 50
 ) -> tuple[list[ListedMessage], UUID | None]:
-    """A page, newest first, and the key to go on from. Raises delivery.history.TookTooLong."""
+    """A page, newest first, and the key to go on from. Raises delivery.TookTooLong."""
     matching = _matching(tenant, narrowed)
     if before is not None:
         matching = matching.filter(id__lt=before)

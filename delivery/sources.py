@@ -409,6 +409,20 @@ def set_standby(pool: SourcePool, standby: SourcePool | None, *, actor: Actor) -
     return pool
 
 
+def update_pool(pool: SourcePool, *, actor: Actor, note: str) -> SourcePool:
+    """Its note; name and kind stay, since streams and addresses rely on them."""
+    note = note[:500]
+    with transaction.atomic():
+        changed = SourcePool.objects.filter(pk=pool.pk).exclude(note=note).update(note=note)
+        if changed:
+            audit.record(
+                actor, "pool.update", tenant=pool.tenant, object_id=pool.id, object_name=pool.name,
+                before={"note": pool.note}, after={"note": note},
+            )  # fmt: skip
+    pool.refresh_from_db()
+    return pool
+
+
 def set_families(source: SourceAddress, families: str, *, actor: Actor) -> SourceAddress:
     """Which IP version is tried first, or alone. An address of its own speaks only its own version."""
     if families not in Families.values:

@@ -374,7 +374,7 @@ def _all_of(tenant: Tenant | None) -> QuerySet[Suppression]:
     return rows.select_related("stream", "tenant")
 
 
-def find_by_id(tenant: Tenant, key: UUID) -> Suppression:
+def find_by_id(tenant: Tenant | None, key: UUID) -> Suppression:
     """Also one that is removed. Raises NotFound."""
     found = _all_of(tenant).filter(pk=key).first()
     if found is None:
@@ -382,7 +382,7 @@ def find_by_id(tenant: Tenant, key: UUID) -> Suppression:
     return found
 
 
-def exact_matches(tenant: Tenant, text: str) -> list[Suppression]:
+def exact_matches(tenant: Tenant | None, text: str) -> list[Suppression]:
     """What keeps mail to this very address, domain or pattern back: itself first, then its domain, then patterns."""
     try:
         target = read_target(text)
@@ -422,7 +422,7 @@ class ListPage:
 
 
 def page_of(
-    tenant: Tenant,
+    tenant: Tenant | None,
     wanted: ListFilter,
     *,
     before: UUID | None = None,
@@ -441,7 +441,7 @@ def page_of(
     )
 
 
-def count_up_to(tenant: Tenant, wanted: ListFilter, *, most: int = 10_000) -> int:
+def count_up_to(tenant: Tenant | None, wanted: ListFilter, *, most: int = 10_000) -> int:
     """How many there are; ``most`` + 1 stands for more than that."""
     return wanted.narrowed(_all_of(tenant)).order_by()[: most + 1].count()
 
@@ -584,6 +584,27 @@ def import_csv(
     Of the columns ``address`` (or ``email``), ``expires_at`` and ``detail`` are read. Raises Refused beyond 100,000 lines;
     what was written before stays.
     """
+    rows = ((line, text, _imported_cause(expires, detail)) for line, text, expires, detail in read_csv(lines))
+    return import_rows(owner, rows, actor=actor, progress=progress, import_id=import_id, most_errors=most_errors)
+
+
+def _imported_cause(expires: str, detail: str) -> Cause | Refused:
+    try:
+        return Cause(SuppressionReason.IMPORT, detail=detail, expires_at=_moment(expires))
+    except Refused as refusal:
+        return refusal
+
+
+def import_rows(
+    owner: Owner,
+    rows: Iterable[tuple[int, str, Cause | Refused]],
+    *,
+    actor: Actor,
+    progress: Callable[[Imported], None] = lambda _so_far: None,
+    import_id: UUID | None = None,
+    most_errors: int = MOST_ERRORS_TOLD,
+) -> Imported:
+    """Take up rows: a line number, a target as text, and why, or what is wrong with the row. Raises Refused as ``import_csv``."""
     done = Imported(most_errors=most_errors)
     room = _RoomForPatterns(owner)
     batch: dict[Target, Cause] = {}
@@ -595,7 +616,7 @@ def import_csv(
             batch.clear()
         progress(done)
 
-    for number, target_text, expires, detail in read_csv(lines):
+    for number, target_text, cause in rows:
         if done.read >= MOST_IMPORTED:
             write()
             _record_import(owner, done, actor, import_id)
@@ -605,13 +626,14 @@ def import_csv(
             )
         done.read += 1
         try:
+            if isinstance(cause, Refused):
+                raise cause
             target = read_target(target_text)
-            until = _moment(expires)
             room.ensure(target)
         except Refused as refusal:
             done.refuse(number, refusal.sentence)
             continue
-        batch[target] = Cause(SuppressionReason.IMPORT, detail=detail, expires_at=until)
+        batch[target] = cause
         if len(batch) >= _BATCH:
             write()
     write()

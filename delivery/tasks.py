@@ -20,6 +20,8 @@ from delivery import (
     track_record,
 )
 from delivery.acceptance import once
+from delivery.domain_blocklists import checks as domain_list_checks
+from delivery.provider_data import imports as provider_imports
 from delivery.reputation import scores, senders
 from delivery.source_checks import checks as source_checks
 from delivery.statistics import counting
@@ -203,11 +205,20 @@ def check_sources() -> None:
         log.info("sources_checked", count=len(checked), paused=[str(one.source) for one in checked if one.paused])
 
 
+@shared_task(name="delivery.check_domain_lists", ignore_result=True)
+def check_domain_lists() -> None:
+    """Sending domains are looked for in domain blocklists."""
+    domain_list_checks.forget_old()
+    if checked := domain_list_checks.check_due():
+        log.info("domain_lists_checked", count=checked)
+
+
 @shared_task(name="delivery.score_sources", ignore_result=True)
 def score_sources() -> None:
     """How source addresses stand with receivers, and how tenants and domains send, written down every hour."""
     scores.forget_old()
     senders.forget_old()
+    provider_imports.forget_old()
     scores.write_due()
     senders.write_due()
 

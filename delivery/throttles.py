@@ -20,12 +20,12 @@ from accounts.audit import Actor
 from accounts.identifiers import first_of
 from accounts.models import AuditEntry
 from accounts.refusals import NotFound, Refused
-from delivery.history import within_the_time_limit
 from delivery.models import Path, ProviderGroup, SourceAddress
 from delivery.queue import wake
 from delivery.shaping import overrides
 from delivery.shaping.providers import Limits, default_limits
 from delivery.sources import shares_of_limits
+from delivery.time_limit import within_the_time_limit
 
 # What a path that was suspended by hand is suspended for; the audit log has the words.
 BY_HAND = "operator"
@@ -268,7 +268,7 @@ def sources_of(
 
 
 def last_replies(source: SourceAddress, group: ProviderGroup, *, most: int = 10) -> list[Reply]:
-    """Of mail accepted within REPLIES_OF, newest first. Raises delivery.history.TookTooLong."""
+    """Of mail accepted within REPLIES_OF, newest first. Raises delivery.TookTooLong."""
     sql = """SELECT attempt.ended_at, attempt.host, attempt.phase, attempt.reply_code, attempt.reply_enhanced,
                     left(attempt.reply_text, 500), attempt.reply_class, attempt.rule
              FROM delivery_attempt AS attempt

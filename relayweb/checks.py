@@ -49,13 +49,15 @@ def logo_is_a_picture(app_configs: Any, **options: Any) -> list[Error]:
 
 @register()
 def blocklists_are_known(app_configs: Any, **options: Any) -> list[Error]:
+    from delivery.domain_blocklists.asking import domain_lists
     from delivery.source_checks.blocklists import blocklists
 
-    unknown = sorted(set(settings.BLOCKLISTS) - set(blocklists()))
-    if not unknown:
-        return []
-    known = ", ".join(blocklists())
-    return [Error(f"RELAY_BLOCKLISTS names {', '.join(unknown)}; there are {known}.", id="relayweb.E005")]
+    found = []
+    for name, known in (("BLOCKLISTS", blocklists()), ("DOMAIN_BLOCKLISTS", domain_lists())):
+        if unknown := sorted(set(getattr(settings, name)) - set(known)):
+            said = f"RELAY_{name} names {', '.join(unknown)}; there are {', '.join(known)}."
+            found.append(Error(said, id="relayweb.E005"))
+    return found
 
 
 @register()

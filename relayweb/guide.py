@@ -21,7 +21,7 @@ from django.views.decorators.http import require_safe
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-FOLDER = Path(settings.BASE_DIR) / "docs" / "guide"
+FOLDER: Path = settings.SHIPPED / "docs" / "guide"
 CONTENTS = "README"
 FALLBACK = "en"
 

@@ -16,10 +16,10 @@ from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from delivery import history, partitions
+from delivery import partitions
 from delivery.alerts import episodes
-from delivery.history import PathFigures
 from delivery.models import Appeal, Brake
+from delivery.queue.figures import PathFigures, queue_stats
 from delivery.reputation import scores
 from delivery.source_checks import checks
 from delivery.warmup import plans
@@ -120,7 +120,7 @@ class _FromTheDatabase:
     """Gauges whose truth stands in PostgreSQL. Labels are provider groups and nodes: bounded, and no tenant's business."""
 
     def collect(self) -> Iterator[Metric]:
-        figures = history.queue_stats()
+        figures = queue_stats()
         queue = GaugeMetricFamily(
             "relayweb_queue_recipients", "Recipients that are not in a final state", labels=["provider", "state"]
         )

@@ -24,6 +24,11 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "old suppressions are forgotten": {"task": "delivery.forget_suppressions", "schedule": HOUR},
     "events are counted": {"task": "delivery.count_events", "schedule": 10.0, "options": {"expires": 10}},
     "sources are checked": {"task": "delivery.check_sources", "schedule": 5 * MINUTE, "options": {"expires": 300}},
+    "domains are looked for in blocklists": {
+        "task": "delivery.check_domain_lists",
+        "schedule": 10 * MINUTE,
+        "options": {"expires": 600},
+    },
     "sources are scored": {"task": "delivery.score_sources", "schedule": 10 * MINUTE, "options": {"expires": 600}},
     "warm-ups are judged": {"task": "delivery.advance_warm_ups", "schedule": 5 * MINUTE, "options": {"expires": 300}},
     "old hours of paths are forgotten": {"task": "delivery.forget_path_hours", "schedule": HOUR},

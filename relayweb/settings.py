@@ -115,6 +115,8 @@ if _public.scheme not in {"http", "https"} or not _public.hostname:
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", _public.hostname + (",localhost,127.0.0.1,[::1]" if DEVELOPMENT else ""))
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS", f"{_public.scheme}://{_public.netloc}")
 TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES")
+# Each connection from there must begin with a header of the PROXY protocol, which is believed.
+GATE_PROXIES = env.networks("GATE_PROXIES")
 # Of each web process; what they mean stands in relayweb/serving/bodies.py.
 WEB_THREADS = env.integer("WEB_THREADS", 4, minimum=1, maximum=256)
 WEB_CONNECTIONS = env.integer("WEB_CONNECTIONS", 4000, minimum=16)
@@ -165,6 +167,9 @@ DOMAIN_RECHECK_SECONDS = env.integer("DOMAIN_RECHECK_SECONDS", 86_400, minimum=1
 DNS = env.endpoint("DNS")
 # Blocklists of addresses: which, through which resolver (public ones get no answers), with which key.
 BLOCKLISTS = [] if env.text("BLOCKLISTS", "") == "off" else env.words("BLOCKLISTS", "spamhaus_zen,spamcop,mailspike")
+DOMAIN_BLOCKLISTS = (
+    [] if env.text("DOMAIN_BLOCKLISTS", "") == "off" else env.words("DOMAIN_BLOCKLISTS", "spamhaus_dbl,surbl")
+)
 BLOCKLIST_DNS = env.endpoint("BLOCKLIST_DNS")
 SPAMHAUS_KEY = env.secret("SPAMHAUS_KEY", "")
 # The name servers on this machine validate DNSSEC, and say so truly; of others nobody knows who answered on the way.
@@ -301,6 +306,7 @@ STORAGES = {
 WHITENOISE_USE_FINDERS = not _is_collected
 WHITENOISE_AUTOREFRESH = False
 
+SESSION_ENGINE = "accounts.sessions"
 SESSION_COOKIE_NAME = "__Host-relay_session" if _is_https else "relay_session"
 SESSION_COOKIE_SECURE = _is_https
 SESSION_COOKIE_SAMESITE = "Lax"

@@ -40,19 +40,23 @@ from relayweb.console import (
     webhook_calls,
     webhooks,
 )
+from relayweb.console.admin import acting as operator_acting
 from relayweb.console.admin import (
     alerts,
     approvals,
     health,
     nodes,
     pools,
+    provider_data,
     rules,
     source_checks,
     sources,
     standing,
     throttles,
 )
+from relayweb.console.admin import audit as operator_audit
 from relayweb.console.admin import brakes as operator_brakes
+from relayweb.console.admin import suppressions as operator_suppressions
 from relayweb.console.admin import tenants as operator_tenants
 
 tenant_pages: list[URLPattern | URLResolver] = [
@@ -202,6 +206,8 @@ operator_pages: list[URLPattern | URLResolver] = [
     path("tenants/<slug:slug>/", operator_tenants.page, name="operator-tenant"),
     path("tenants/<slug:slug>/score/", operator_tenants.score, name="operator-tenant-score"),
     path("tenants/<slug:slug>/domains/<str:name>/", operator_tenants.domain_page, name="operator-tenant-domain"),
+    path("tenants/<slug:slug>/act/", operator_acting.begin, name="operator-tenant-act"),
+    path("acting/end/", operator_acting.end, name="acting-end"),
     path("tenants/<slug:slug>/limits/", operator_tenants.limits, name="operator-tenant-limits"),
     path("tenants/<slug:slug>/step/", operator_tenants.step, name="operator-tenant-step"),
     path("tenants/<slug:slug>/suspend/", operator_tenants.suspend, name="operator-tenant-suspend"),
@@ -212,6 +218,22 @@ operator_pages: list[URLPattern | URLResolver] = [
     path("brakes/<uuid:brake_id>/", operator_brakes.page, name="operator-brake"),
     path("brakes/<uuid:brake_id>/release/", operator_brakes.release, name="operator-brake-release"),
     path("brakes/<uuid:brake_id>/refuse/", operator_brakes.refuse, name="operator-brake-refuse"),
+    path("suppressions/", operator_suppressions.suppression_list, name="operator-suppressions"),
+    path("suppressions/add/", operator_suppressions.add, name="operator-suppression-add"),
+    path(
+        "suppressions/<uuid:suppression_id>/remove/", operator_suppressions.remove, name="operator-suppression-remove"
+    ),
+    path(
+        "suppressions/<uuid:suppression_id>/restore/",
+        operator_suppressions.restore,
+        name="operator-suppression-restore",
+    ),
+    path("provider-data/", provider_data.page, name="operator-provider-data"),
+    path("provider-data/<uuid:import_id>/", provider_data.import_page, name="operator-provider-import"),
+    path("provider-data/<uuid:import_id>/bad-rows/", provider_data.bad_rows, name="operator-provider-import-bad"),
+    path("provider-data/<uuid:import_id>/undo/", provider_data.undo, name="operator-provider-import-undo"),
+    path("audit/", operator_audit.page, name="operator-audit"),
+    path("audit/export/", operator_audit.export, name="operator-audit-export"),
     path("approvals/", approvals.page, name="operator-approvals"),
     path("approvals/<slug:slug>/", approvals.decide, name="operator-approval"),
     path("rules/", rules.rule_list, name="operator-rules"),

@@ -10,7 +10,7 @@ import asyncio
 import ipaddress
 import secrets
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 # A peer that does not read what we say last is cut off after this time.
 _LINGER_SECONDS = 5.0
 _LONGEST_LOGGED = 200
@@ -34,9 +36,16 @@ class Boundary:
     """What the sessions of a process share. Belongs to one event loop."""
 
     def __init__(
-        self, limits: Limits, *, hostname: str, tls_context: Callable[[], ssl.SSLContext] | None = None
+        self,
+        limits: Limits,
+        *,
+        hostname: str,
+        tls_context: Callable[[], ssl.SSLContext] | None = None,
+        proxies: Sequence[Network] = (),
     ) -> None:
+        """``proxies`` begin each connection by telling whose it is, and are believed."""
         self.limits = limits
+        self.proxies = tuple(proxies)
         self.hostname = hostname
         # Asked for each handshake, so that a renewed certificate is used from the next one on.
         self.tls_context = tls_context
@@ -48,6 +57,9 @@ class Boundary:
         self._sessions: set[SmtpProtocol] = set()
 
     # ------------------------------------------------------------ in and out
+
+    def is_proxy(self, address: str) -> bool:
+        return any(ipaddress.ip_address(address) in network for network in self.proxies)
 
     def enter(self, session: SmtpProtocol, address: str) -> OwnReply | None:
         """Let a session in, or say why not. A session that was let in must leave."""

@@ -87,7 +87,7 @@ class SmtpProtocol(SMTP):
         self._idle_commands = 0
         self._is_inside = False
         self._task: asyncio.Task[None] | None = None
-        # While TLS is set up before there is a connection to speak of; see ImplicitTlsServer.
+        # While TLS is set up before there is a connection to speak of; see AcceptingServer.
         self.handshake: asyncio.Task[None] | None = None
         # The clock: by when what we wait for must be here, and since when we wait for a command.
         self._deadline = math.inf
@@ -142,7 +142,8 @@ class SmtpProtocol(SMTP):
         if self.is_implicit_tls:
             self._note_tls()
         else:
-            refusal = self.come_in(peer_address(transport))
+            # A proxy has told whose connection it is.
+            refusal = self.come_in(self.address or peer_address(transport))
             if refusal is not None:
                 self.reply(refusal)
                 self.transport.close()

@@ -18,9 +18,9 @@ import structlog
 from accounts.uses import UseBook
 from delivery.acceptance.returns import Returns
 from delivery.acceptance.store import MessageStore
-from smtpgate.boundary import Boundary
+from smtpgate.accepting import AcceptingServer
+from smtpgate.boundary import Boundary, Network
 from smtpgate.heartbeat import Heartbeat
-from smtpgate.implicit_tls import ImplicitTlsServer
 from smtpgate.limits import Limits
 from smtpgate.protocol import SmtpProtocol
 from smtpgate.returns import ReturnsSession
@@ -77,9 +77,11 @@ def _bind(host: str, port: int) -> socket.socket:
 
 async def listen(
     boundary: Boundary, listener: Listener, new_session: Callable[[], SmtpProtocol]
-) -> asyncio.Server | ImplicitTlsServer:
-    if listener.is_implicit_tls:
-        return ImplicitTlsServer(boundary, listener.socket, new_session, backlog=_BACKLOG)
+) -> asyncio.Server | AcceptingServer:
+    if listener.is_implicit_tls or boundary.proxies:
+        return AcceptingServer(
+            boundary, listener.socket, new_session, backlog=_BACKLOG, is_implicit_tls=listener.is_implicit_tls
+        )
     return await asyncio.get_running_loop().create_server(new_session, sock=listener.socket, backlog=_BACKLOG)
 
 
@@ -95,6 +97,7 @@ class Gate:
         node: str,
         number: int,
         certificate: Certificate | None,
+        proxies: Sequence[Network] = (),
     ) -> None:
         self._listeners = listeners
         self._certificate = certificate
@@ -102,10 +105,13 @@ class Gate:
         self.uses = UseBook(self.store.pool)
         self.returns = Returns(self.store)
         self.boundary = Boundary(
-            limits, hostname=hostname, tls_context=certificate.context if certificate is not None else None
+            limits,
+            hostname=hostname,
+            tls_context=certificate.context if certificate is not None else None,
+            proxies=proxies,
         )
         self._heartbeat = Heartbeat(self.store.pool, node=node, number=number, figures=self._figures)
-        self._servers: list[asyncio.Server | ImplicitTlsServer] = []
+        self._servers: list[asyncio.Server | AcceptingServer] = []
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
@@ -147,7 +153,7 @@ class Gate:
     def addresses(self) -> list[str]:
         return [listener.address for listener in self._listeners]
 
-    async def _listen(self, listener: Listener) -> asyncio.Server | ImplicitTlsServer:
+    async def _listen(self, listener: Listener) -> asyncio.Server | AcceptingServer:
         def new_session() -> SmtpProtocol:
             if listener.is_for_returns:
                 return ReturnsSession(self.boundary, returns=self.returns, is_implicit_tls=listener.is_implicit_tls)

@@ -40,7 +40,7 @@ class SignedInBrowser(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="browsers")
-    session_key = models.CharField(max_length=40, unique=True)
+    session_key = models.CharField(max_length=40, unique=True)  # as accounts.sessions stores it
     method = models.CharField(max_length=12, help_text="password, code, passkey or link")
     browser = models.CharField(max_length=250, blank=True, help_text="the User-Agent field, as sent")
     peer_address = models.GenericIPAddressField(null=True, blank=True)

@@ -57,6 +57,9 @@ class Tenant(models.Model):
     content_retention_days = models.PositiveSmallIntegerField(default=7)
     log_retention_days = models.PositiveSmallIntegerField(default=90)
     keeps_content_after_delivery = models.BooleanField(default=True)
+    lets_operators_read = models.BooleanField(
+        default=False, db_default=False, help_text="an operator who acts for a member sees subjects and contents"
+    )
     refuses_suppressed = models.BooleanField(
         default=False, help_text="at RCPT; off: mail to suppressed recipients is accepted and shown as suppressed"
     )
@@ -87,7 +90,3 @@ class Tenant(models.Model):
     def content_class(self) -> int:
         """The retention class of mail accepted now, in days; 0: content goes with the end of the last recipient."""
         return self.content_retention_days if self.keeps_content_after_delivery else 0
-
-    @property
-    def may_send(self) -> bool:
-        return self.state == TenantState.ACTIVE

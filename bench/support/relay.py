@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
+import redis
 
 from tests.support.stack import Stack
 
@@ -38,8 +40,29 @@ class Relay:
     @property
     def database(self) -> str:
         """Its URL."""
-        written = json.loads((self.stack.var / "run" / "environment.json").read_text())
-        return str(written["RELAY_DATABASE_URL"])
+        return self._environment["RELAY_DATABASE_URL"]
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        written: dict[str, str] = json.loads((self.stack.var / "run" / "environment.json").read_text())
+        return written
+
+    def wal_octets(self) -> int:
+        """Written to the database's log since it exists: what a standby or an archive would receive."""
+        return int(self.rows("SELECT pg_current_wal_insert_lsn() - '0/0'")[0][0])
+
+    def stored_octets(self) -> int:
+        """Of the whole database, indexes included."""
+        return int(self.rows("SELECT pg_database_size(current_database())")[0][0])
+
+    @property
+    def _broker_socket(self) -> str:
+        return urlsplit(self._environment["RELAY_BROKER_URL"]).path
+
+    def broker_commands(self) -> int:
+        """Carried out by the broker since it was started."""
+        with redis.Redis(unix_socket_path=self._broker_socket) as broker:
+            return int(broker.info("stats")["total_commands_processed"])
 
     def rows(self, sql: str) -> list[Any]:
         with psycopg.connect(self.database) as connection:

@@ -121,6 +121,31 @@ class MessageStore:
             row = await (await connection.execute(sql, arguments)).fetchone()
         return bool(row and row[0])
 
+    async def times_seen(
+        self, tenant_id: UUID, message_id: UUID, *, header_message_id: str, addresses: Sequence[str], most: int
+    ) -> int:
+        """How often mail with the Message-ID that was made for ``message_id`` went to one of these; at most ``most``.
+
+        0 where that is no message of the tenant's. Only the days since then are looked at.
+        """
+        sql = """SELECT count(*) FROM (
+                     SELECT 1 FROM delivery_message AS m JOIN delivery_recipient AS r ON r.message_id = m.id
+                     WHERE m.tenant_id = %(tenant)s AND m.header_message_id = %(field)s AND m.id >= %(id)s
+                       AND r.tenant_id = %(tenant)s AND r.address = ANY(%(addresses)s) AND r.id >= %(first)s
+                       AND EXISTS (SELECT 1 FROM delivery_message WHERE id = %(id)s AND tenant_id = %(tenant)s)
+                     LIMIT %(most)s) AS seen"""
+        values = {
+            "tenant": tenant_id,
+            "field": header_message_id,
+            "id": message_id,
+            "first": UUID(int=message_id.int >> 80 << 80),
+            "addresses": list(addresses),
+            "most": most,
+        }
+        async with self.pool.connection() as connection:
+            row = await (await connection.execute(sql, values)).fetchone()
+        return int(row[0]) if row else 0
+
     async def pool_named(self, tenant_id: UUID, name: str, *, instead_of: UUID | None) -> UUID | None:
         return await self.directory.pool_named(tenant_id, name, instead_of=instead_of)
 

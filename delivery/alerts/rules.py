@@ -18,6 +18,7 @@ from django.db import connection, transaction
 
 from delivery import operations
 from delivery.acceptance.store import Durability
+from delivery.domain_blocklists import checks as domain_list_checks
 from delivery.models import Brake, SourceAddress, SourceState, Worker
 from delivery.source_checks import checks
 
@@ -104,6 +105,24 @@ def _blocklisted(_rule: Rule, _now: datetime) -> Found:
                 unknown.add(subject)
             elif result["verdict"] == "bad" and result["severity"] != "minor":
                 found[subject] = {"source": str(check.source), "detail": result["detail"], "look_up": result["look_up"]}
+    return Found(found, lambda subject: subject not in unknown)
+
+
+def _domain_blocklisted(_rule: Rule, _now: datetime) -> Found:
+    found: dict[str, Mapping[str, Any]] = {}
+    unknown = set()
+    for check in domain_list_checks.latest_of_all():
+        for result in check.results:
+            subject = f"{check.domain.name} {result['check'].partition(':')[2]}"
+            if result["verdict"] == "failed":
+                unknown.add(subject)
+            elif result["verdict"] == "bad" and result["severity"] != "minor":
+                found[subject] = {
+                    "domain": check.domain.name,
+                    "name": check.domain.tenant.name,
+                    "detail": result["detail"],
+                    "look_up": result["look_up"],
+                }
     return Found(found, lambda subject: subject not in unknown)
 
 
@@ -204,6 +223,7 @@ def _brake(_rule: Rule, _now: datetime) -> Found:
 
 _SENSES: Mapping[str, Callable[[Rule, datetime], Found]] = {
     "blocklisted": _blocklisted,
+    "domain_blocklisted": _domain_blocklisted,
     "reverse_dns": _reverse_dns,
     "source_unusable": _source_unusable,
     "queue_age": _queue_age,
@@ -214,3 +234,4 @@ _SENSES: Mapping[str, Callable[[Rule, datetime], Found]] = {
     "certificate": _certificate,
     "brake": _brake,
 }
+KINDS = frozenset(_SENSES)

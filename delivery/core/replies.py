@@ -80,7 +80,6 @@ SMTPUTF8_REQUIRED = OwnReply(553, "5.6.7", "non-ASCII address without SMTPUTF8",
 TOO_MANY_RECIPIENTS = OwnReply(452, "4.5.3", "too many recipients", "too_many_recipients")
 RECIPIENT_NOT_HERE = OwnReply(550, "5.1.1", "no such recipient here", "unknown_recipient")
 RECIPIENT_SUPPRESSED = OwnReply(550, "5.7.1", "recipient is on the suppression list", "recipient_suppressed")
-RELAYING_DENIED = OwnReply(550, "5.7.1", "relaying denied", "relaying_denied")
 
 # Who is asking.
 AUTHENTICATION_REQUIRED = OwnReply(530, "5.7.0", "authentication required", "authentication_required")
@@ -123,7 +122,6 @@ IDEMPOTENCY_KEY_REUSED = OwnReply(
     550, "5.6.0", "X-Relay-Idempotency-Key: used for another mail within 24 h", "idempotency_key_reused"
 )
 NUL_IN_CONTENT = OwnReply(554, "5.6.0", "NUL in the content", "nul_in_content")
-EIGHT_BIT_HEADER = OwnReply(554, "5.6.7", "non-ASCII address in the header without SMTPUTF8", "smtputf8_required")
 # RFC 1870 §6.1.
 TOO_LARGE = OwnReply(552, "5.3.4", "message too large", "too_large")
 MAIL_LOOP = OwnReply(554, "5.4.6", "too many hops, possible mail loop", "mail_loop")

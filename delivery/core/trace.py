@@ -16,6 +16,7 @@ _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9.:\[\]_-]+")
 _NOT_IN_A_COMMENT = re.compile(r"[^A-Za-z0-9 ._=/-]+")
 _MAX_NAME_CHARACTERS = 255
 _OWN_ID = re.compile(rb"[ \t]id[ \t]+([0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12})(?=[ \t;(]|$)")
+_OWN_MESSAGE_ID = re.compile(rb"<([0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12})@")
 _MOST_OWN_IDS = 20
 
 
@@ -65,6 +66,12 @@ def own_message_ids(section: HeaderSection, host: str) -> list[UUID]:
 def own_id_of(field: HeaderField) -> UUID | None:
     """The message that a Received field in our form names."""
     match = _OWN_ID.search(field.value)
+    return UUID(match[1].decode("ascii")) if match else None
+
+
+def own_id_within(message_id_field: bytes) -> UUID | None:
+    """The message for which we made this value of a Message-ID field, if it is in our form; another may write it so, too."""
+    match = _OWN_MESSAGE_ID.search(message_id_field)
     return UUID(match[1].decode("ascii")) if match else None
 
 

@@ -20,6 +20,11 @@ MAX_DEPTH = 2
 _MAX_DIRECTORY_OCTETS = 16 * 1024
 
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
+# Of damaged archives; a name that begins with NUL, say, is an IndexError.
+_WHAT_ZIPFILE_RAISES = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError,
+    LookupError, ArithmeticError, AttributeError,
+)  # fmt: skip
 _END_OF_DIRECTORY = struct.Struct("<4s4H2LH")
 
 
@@ -72,7 +77,7 @@ def _unzip(octets: bytes) -> list[bytes]:
             if len(members) > MAX_MEMBERS:
                 raise UnpackError("too_many_members")
             return _read_members(archive, members, of=len(octets))
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
+    except _WHAT_ZIPFILE_RAISES as error:
         if isinstance(error, UnpackError):
             raise
         raise UnpackError("damaged") from None

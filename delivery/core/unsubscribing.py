@@ -17,7 +17,7 @@ from delivery.core.mailbox import Mailbox
 MAILBOX_PREFIX = "u-"
 PATH = "/unsubscribe/{token}/"
 _CONTEXT = b"unsubscribe v1\0"
-_MAC_OCTETS = 12
+_CLAIM_OCTETS, _MAC_OCTETS = 16, 12
 _CHARACTERS = 45
 _PADDING = "==="
 
@@ -35,7 +35,9 @@ def read_token(token: str, *, keys: Iterable[bytes]) -> UUID | None:
         signed = base64.b32decode(token.upper() + _PADDING)
     except (binascii.Error, ValueError):
         return None
-    claim, mac = signed[:-_MAC_OCTETS], signed[-_MAC_OCTETS:]
+    if len(signed) != _CLAIM_OCTETS + _MAC_OCTETS:  # one that brought padding of its own
+        return None
+    claim, mac = signed[:_CLAIM_OCTETS], signed[_CLAIM_OCTETS:]
     # Every key is tried, so that the time taken does not tell which one fits.
     fits = [hmac.compare_digest(mac, _mac(claim, key)) for key in keys]
     recipient_id = UUID(bytes=claim)

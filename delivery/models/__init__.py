@@ -9,12 +9,14 @@ from delivery.models.alert import Alert, AlertTelling
 from delivery.models.attempt import Attempt
 from delivery.models.brake import Appeal, Brake, CredentialStanding, UnjudgedRecipient
 from delivery.models.domain import DkimKey, DkimKeyState, DomainState, SendingDomain
+from delivery.models.domain_listing import DomainListCheck
 from delivery.models.event import DeliveryEvent
 from delivery.models.idempotency import IdempotencyKey
 from delivery.models.job import LOG_KINDS, Job, JobFault, JobKind, JobPart, JobState
 from delivery.models.message import Content, Message
 from delivery.models.owed import OwedAction, OwedDsn
 from delivery.models.provider import GroupKind, ProviderGroup
+from delivery.models.provider_data import ProviderDataKind, ProviderDay, ProviderImport
 from delivery.models.queue import DomainRoute, Lane, Path, PathUse, QueueEntry, Worker
 from delivery.models.recipient import Recipient
 from delivery.models.rejection import RejectionEntry
@@ -63,6 +65,7 @@ __all__ = [
     "DkimKey",
     "DkimKeyState",
     "DmarcRow",
+    "DomainListCheck",
     "DomainReport",
     "DomainRoute",
     "DomainState",
@@ -85,7 +88,10 @@ __all__ = [
     "PathHour",
     "PathUse",
     "PoolKind",
+    "ProviderDataKind",
+    "ProviderDay",
     "ProviderGroup",
+    "ProviderImport",
     "QueueEntry",
     "Recipient",
     "RejectionEntry",

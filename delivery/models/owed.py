@@ -34,6 +34,7 @@ class OwedDsn(models.Model):
     report_id = models.UUIDField(null=True)
     tries = models.PositiveSmallIntegerField(default=0, db_default=0)
     written_at = models.DateTimeField(null=True)
+    told_in = models.UUIDField(null=True, help_text="the message that is the report")
     outcome = models.CharField(max_length=30, blank=True, db_default="", help_text="what became of it, a machine word")
 
     class Meta:

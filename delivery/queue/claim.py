@@ -1,4 +1,4 @@
-"""Claiming: an owner of a path takes due entries out of lanes. The only file with SKIP LOCKED on recipients.
+"""Claiming: an owner of a path takes due entries out of lanes. The only file that gives entries to an owner.
 
 A claim is good for as long as the path's fence stays what it was; entries have no lease of their own. ``attempts`` is raised
 here, before anything is tried, so that a worker that dies on an entry has still used up an attempt.

@@ -230,10 +230,6 @@ def hold_domain(domain_id: UUID, *, reason: str) -> Changed:
     return hold(Which(domain_id=domain_id), reason=reason)
 
 
-def release_domain(domain_id: UUID) -> Changed:
-    return release(Which(domain_id=domain_id))
-
-
 def _in_hand(cursor: CursorWrapper, which: Which) -> int:
     condition, values = which.condition
     cursor.execute(

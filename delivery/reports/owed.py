@@ -32,7 +32,7 @@ from accounts.identifiers import uuid7
 from accounts.models import Tenant
 from delivery import history, tenants
 from delivery.acceptance.committer import StoreClosed
-from delivery.acceptance.door import accept_from_thread
+from delivery.acceptance.door import accept_from_thread, accepted_before
 from delivery.acceptance.once import AlreadyAccepted
 from delivery.acceptance.submission import Controls, Once, Peer, Submission
 from delivery.core import replies
@@ -137,9 +137,7 @@ def _write(report_id: UUID) -> bool:
         submission = _submission(report_id, rows)
         if isinstance(submission, str):
             return _finish(report_id, submission)
-        accept_from_thread(submission)
-    except AlreadyAccepted:
-        pass
+        told_in = _hand_over(submission)
     except Rejection as rejection:
         if rejection.reply is replies.LOCAL_TROUBLE:
             return False
@@ -152,11 +150,23 @@ def _write(report_id: UUID) -> bool:
         # The edge: what cannot be told about one mail must not keep the others from being told.
         log.exception("report_not_composed", report=str(report_id))
         return _later(report_id, rows)
-    return _finish(report_id, WRITTEN)
+    return _finish(report_id, WRITTEN, told_in=told_in)
 
 
-def _finish(report_id: UUID, outcome: str) -> bool:
-    OwedDsn.objects.filter(report_id=report_id, written_at=None).update(written_at=timezone.now(), outcome=outcome)
+def _hand_over(submission: Submission) -> UUID | None:
+    """The message that is the report, also if a worker handed it over before it died; None where that is long ago."""
+    try:
+        return accept_from_thread(submission)
+    except AlreadyAccepted:
+        key = submission.controls.once
+        known = accepted_before(submission.principal.tenant_id, key) if key is not None else {}
+        return known[0].receipt.message_id if 0 in known else None
+
+
+def _finish(report_id: UUID, outcome: str, *, told_in: UUID | None = None) -> bool:
+    OwedDsn.objects.filter(report_id=report_id, written_at=None).update(
+        written_at=timezone.now(), outcome=outcome, told_in=told_in
+    )
     log.info("report_handled", report=str(report_id), outcome=outcome)
     return True
 

@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from accounts.models import Tenant, TenantState
 from delivery.brakes.levels import UNKNOWN_CLASSES
+from delivery.domain_blocklists.checks import severely_listed
 from delivery.models import Brake, DomainState, SenderScore, SendingDomain
 from delivery.reputation import scoring
 from delivery.reputation.scoring import History, Met, Score
@@ -102,6 +103,7 @@ def _of_batch(tenants: Sequence[Tenant], now: datetime) -> Iterator[SenderScore]
     met = {hours: _met(keys, domains, now - timedelta(hours=hours), now) for hours in lengths}
     begun = _begun(keys, domains, now)
     caps = _brakes(keys)
+    listed = severely_listed([one.pk for own in domains.values() for one in own])
     for tenant in tenants:
         owners: list[SendingDomain | None] = [None, *domains[tenant.pk]]
         for owned in owners:
@@ -111,7 +113,7 @@ def _of_batch(tenants: Sequence[Tenant], now: datetime) -> Iterator[SenderScore]
             history = History(
                 windows={hours: by_key.get(key, Met()) for hours, by_key in met.items()},
                 passed=_passed(begun.get(key, now), now),
-                caps=frozenset(caps[tenant.pk] if owned is None else _caps_of(owned)),
+                caps=frozenset(caps[tenant.pk] if owned is None else _caps_of(owned, listed)),
             )
             result = scoring.score(history, by=scoring.formula_of_senders())
             if result.value is not None:
@@ -187,8 +189,9 @@ def _brakes(keys: list[UUID]) -> dict[UUID, set[str]]:
     return found
 
 
-def _caps_of(domain: SendingDomain) -> set[str]:
-    return {"records"} if domain.state == DomainState.LAPSED or domain.failing_since is not None else set()
+def _caps_of(domain: SendingDomain, listed: set[UUID]) -> set[str]:
+    caps = {"severe_listing"} if domain.pk in listed else set()
+    return caps | {"records"} if domain.state == DomainState.LAPSED or domain.failing_since is not None else caps
 
 
 def _rows(sql: str, parameters: list[Any]) -> list[tuple[Any, ...]]:

@@ -63,6 +63,11 @@ class Totals:
         """complained ÷ (delivered + bounced + expired)."""
         return self._of_decided(self.complained)
 
+    @property
+    def unsubscribe_rate(self) -> float | None:
+        """unsubscribed ÷ (delivered + bounced + expired)."""
+        return self._of_decided(self.unsubscribed)
+
     def _of_decided(self, number: int) -> float | None:
         return min(1.0, number / self.decided) if self.decided >= ENOUGH_FOR_A_RATE else None
 

@@ -15,9 +15,9 @@ from django.db import connection
 
 from accounts.models import Tenant
 from delivery.core import histogram
-from delivery.history import within_the_time_limit
 from delivery.statistics.counting import ALL
 from delivery.statistics.figures import COLUMNS, ClassCount, Totals, Waits, classes
+from delivery.time_limit import within_the_time_limit
 
 LONGEST = timedelta(days=92)
 MOST_ROWS = 5_000
@@ -59,7 +59,7 @@ class Series:
 
 
 def series(tenant: Tenant, *, since: datetime, until: datetime, bucket: Bucket, grouping: Grouping | None) -> Series:
-    """Of the whole hours that the period touches. Raises delivery.history.TookTooLong."""
+    """Of the whole hours that the period touches. Raises delivery.TookTooLong."""
     since, until = _hour_of(since), _hour_of(until + timedelta(hours=1) - timedelta(microseconds=1))
     dimension = ALL if grouping is None else grouping.value
     where = "WHERE tenant_id = %s AND dimension = %s AND minutes = 60 AND starts_at >= %s AND starts_at < %s"

@@ -77,10 +77,6 @@ def is_planned(source: SourceAddress) -> bool:
     return WarmUpPlan.objects.filter(source=source, is_running=True).exists()
 
 
-def list_plans() -> list[WarmUpPlan]:
-    return list(WarmUpPlan.objects.select_related("source").order_by("source__address"))
-
-
 def history_of(warm_up: WarmUp, *, most: int = 100) -> list[WarmUpStep]:
     """The latest first."""
     return list(warm_up.steps.order_by("-at", "-id")[:most])

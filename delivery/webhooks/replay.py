@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from django.db import connection, transaction
 from django.utils.translation import gettext as _
@@ -90,18 +89,6 @@ def replay_dead(webhook: Webhook, *, actor: Actor) -> int:
             [webhook.id, MOST_REPLAYED],
         )
         return _done(webhook, actor, cursor.rowcount, which="dead")
-
-
-def replay_event(webhook: Webhook, event_id: UUID, *, actor: Actor) -> int:
-    """One that waits or is dead. Raises Refused."""
-    _refuse_unless_active(webhook)
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(
-            """UPDATE delivery_webhookevent SET calls = 0, next_call_at = now(), died_at = NULL
-               WHERE webhook_id = %s AND event_id = %s""",
-            [webhook.id, event_id],
-        )
-        return _done(webhook, actor, cursor.rowcount, event=event_id)
 
 
 def _refuse_unless_active(webhook: Webhook) -> None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any
 from uuid import UUID
-
-from rest_framework import serializers
 
 from relayweb.api.problems import invalid
 
@@ -30,14 +27,3 @@ def read_cursor(text: str, *, numbers: int = 0) -> tuple[UUID, list[int]]:
     if len(octets) != 16 + numbers:
         raise invalid("cursor", "not a cursor of this list")
     return UUID(bytes=octets[numbers:]), list(octets[:numbers])
-
-
-class PageQuery(serializers.Serializer[Any]):
-    limit = serializers.IntegerField(min_value=1, max_value=MOST, default=50, help_text="rows on a page")
-    cursor = serializers.RegexField(
-        r"^[A-Za-z0-9_-]{1,60}$", required=False, help_text="`next_cursor` of the page before"
-    )
-
-
-def page(rows: list[Any], next_cursor: str | None) -> dict[str, Any]:
-    return {"data": rows, "next_cursor": next_cursor}

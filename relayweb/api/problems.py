@@ -33,7 +33,7 @@ from delivery.acceptance.committer import StoreClosed
 from delivery.acceptance.door import NotReady
 from delivery.core import replies
 from delivery.core.replies import Rejection
-from delivery.history import TookTooLong
+from delivery.time_limit import TookTooLong
 
 logger = logging.getLogger("relayweb.api")
 

@@ -12,6 +12,9 @@ from relayweb.api.v1 import (
     members,
     messages,
     operator,
+    operator_alerts,
+    operator_brakes,
+    operator_scores,
     routes,
     sending,
     suppressions,
@@ -107,6 +110,46 @@ v1: list[URLPattern | URLResolver] = [
     path("operator/sources/<uuid:source_id>/pause", operator.PauseSource.as_view(), name="api-operator-source-pause"),
     path(
         "operator/sources/<uuid:source_id>/resume", operator.ResumeSource.as_view(), name="api-operator-source-resume"
+    ),
+    path(
+        "operator/sources/<uuid:source_id>/scores",
+        operator_scores.ScoresOfSource.as_view(),
+        name="api-operator-source-scores",
+    ),
+    path(
+        "operator/tenants/<str:tenant>/scores",
+        operator_scores.ScoresOfTenant.as_view(),
+        name="api-operator-tenant-scores",
+    ),
+    path("operator/brakes", operator_brakes.Brakes.as_view(), name="api-operator-brakes"),
+    path("operator/brakes/<uuid:brake_id>", operator_brakes.BrakeOne.as_view(), name="api-operator-brake"),
+    path(
+        "operator/brakes/<uuid:brake_id>/release",
+        operator_brakes.ReleaseBrake.as_view(),
+        name="api-operator-brake-release",
+    ),
+    path(
+        "operator/brakes/<uuid:brake_id>/refuse",
+        operator_brakes.RefuseAppeal.as_view(),
+        name="api-operator-brake-refuse",
+    ),
+    path("operator/alerts", operator_alerts.Alerts.as_view(), name="api-operator-alerts"),
+    path("operator/alerts/<uuid:alert_id>", operator_alerts.AlertOne.as_view(), name="api-operator-alert"),
+    path(
+        "operator/alerts/<uuid:alert_id>/acknowledge",
+        operator_alerts.AcknowledgeAlert.as_view(),
+        name="api-operator-alert-acknowledge",
+    ),
+    path(
+        "operator/alerts/<uuid:alert_id>/give-back",
+        operator_alerts.TakeBackAlert.as_view(),
+        name="api-operator-alert-give-back",
+    ),
+    path("operator/alerts/<uuid:alert_id>/mute", operator_alerts.MuteAlert.as_view(), name="api-operator-alert-mute"),
+    path(
+        "operator/alerts/<uuid:alert_id>/unmute",
+        operator_alerts.UnmuteAlert.as_view(),
+        name="api-operator-alert-unmute",
     ),
     path("operator/pools", operator.Pools.as_view(), name="api-operator-pools"),
     path("operator/pools/<str:name>", operator.PoolOne.as_view(), name="api-operator-pool"),

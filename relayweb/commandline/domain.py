@@ -1,4 +1,4 @@
-"""domain add | show | check | list | update | remove | restore | zone"""
+"""domain add | show | check | list | update | renew-key | switch-key | remove | restore | zone"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from accounts.audit import Actor
 from accounts.models import Tenant
 from delivery import domains
 from delivery.domain_checks import level_of
-from delivery.models import SendingDomain
+from delivery.models import DkimKey, SendingDomain
 from relayweb.commandline import output
 from relayweb.commandline.verbs import Noun, maybe_tenant_option, subject, tenant_option
 
@@ -93,6 +93,24 @@ def update(
     _show(changed)
 
 
+@command.command("renew-key")
+@subject("name", "name", NAME_HELP)
+@maybe_tenant_option
+def renew_key(name: str, tenant: str | None) -> None:
+    """Make a new DKIM key in the place of the one that does not sign; `domain zone` has its record."""
+    found = domains.find_domain(name, tenant=_tenant(tenant))
+    output.record(_key_shape(found, domains.renew_key(found, actor=Actor.command_line())))
+
+
+@command.command("switch-key")
+@subject("name", "name", NAME_HELP)
+@maybe_tenant_option
+def switch_key(name: str, tenant: str | None) -> None:
+    """Sign with the other DKIM key, once its record shows it; the same again switches back."""
+    found = domains.find_domain(name, tenant=_tenant(tenant))
+    output.record(_key_shape(found, domains.switch_key(found, actor=Actor.command_line())))
+
+
 @command.command("remove")
 @subject("name", "name", NAME_HELP)
 @maybe_tenant_option
@@ -126,6 +144,17 @@ def zone() -> None:
 
 def _tenant(key: str | None) -> Tenant | None:
     return None if key is None else tenants.find_tenant(key)
+
+
+def _key_shape(domain: SendingDomain, key: DkimKey) -> dict[str, Any]:
+    target = next(wanted.target for wanted in domains.wanted_of(domain).keys if wanted.selector == key.selector)
+    return {
+        "domain": domain.name,
+        "selector": key.selector,
+        "state": key.state,
+        "record": target,
+        "value": key.public_record,
+    }
 
 
 def _is_on(word: str | None) -> bool | None:

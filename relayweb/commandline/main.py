@@ -34,6 +34,7 @@ NOUNS = {
     "message": "Mail that was accepted, and what became of it",
     "queue": "What waits",
     "suppression": "Whom mail must not go to",
+    "import": "Suppressions and domains that other systems wrote out",
     "webhook": "URLs that are told what becomes of mail",
     "report": "Mail that came back, understood",
     "reply": "What a reply of a receiving server means to us",
@@ -44,6 +45,8 @@ NOUNS = {
     "ps": "Processes that are alive",
     "doctor": "What is wrong with this installation",
 }
+# A word that Python keeps for itself.
+_FILES = {"import": "importing"}
 WITHOUT_DJANGO = frozenset({"reply", "report", "sandbox"})
 
 
@@ -56,7 +59,9 @@ class Root(click.Group):
             return None
         if cmd_name not in WITHOUT_DJANGO:
             surroundings.set_up_django()
-        command: click.Command = importlib.import_module(f"relayweb.commandline.{cmd_name}").command
+        command: click.Command = importlib.import_module(
+            f"relayweb.commandline.{_FILES.get(cmd_name, cmd_name)}"
+        ).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import click
 from django.utils import timezone
 
-from delivery import history
 from delivery.models import Worker
+from delivery.queue.figures import workers
 from relayweb.commandline import output
 from relayweb.commandline.verbs import Verb
 from relayweb.health import HEARTBEAT_SECONDS
@@ -18,7 +18,7 @@ from relayweb.health import HEARTBEAT_SECONDS
 def command() -> None:
     """The delivery workers and callers of webhooks of all nodes, and whether each has been heard of lately."""
     columns = ("slot", "node", "pid", "alive", "draining", "started_at", "heartbeat_at", "version")
-    output.rows(map(_shape, history.workers()), columns, empty="No worker has ever been heard of.")
+    output.rows(map(_shape, workers()), columns, empty="No worker has ever been heard of.")
 
 
 def _shape(worker: Worker) -> dict[str, Any]:

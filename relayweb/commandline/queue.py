@@ -11,11 +11,11 @@ import click
 from accounts import audit, tenants
 from accounts.audit import Actor
 from accounts.refusals import Refused
-from delivery import history
 from delivery.core.mailbox import MailboxSyntaxError, parse_domain
 from delivery.engine import recovery
 from delivery.queue import control
 from delivery.queue.control import Changed, Which
+from delivery.queue.figures import queue_stats
 from delivery.shaping import overrides
 from delivery.tenants import find_stream
 from relayweb.commandline import output
@@ -44,7 +44,7 @@ def command() -> None:
 @command.command("stats")
 def stats() -> None:
     """How many recipients are open, and why: in all, by provider; and the paths they leave by."""
-    figures = asdict(history.queue_stats())
+    figures = asdict(queue_stats())
     if output.is_json():
         output.write(figures)
         return

@@ -24,7 +24,7 @@ from django.views.decorators.cache import never_cache
 
 from accounts.audit import Actor
 from accounts.models import Membership, Role, Tenant, TenantState, User
-from relayweb.console import visits
+from relayweb.console import acting, visits
 
 UTC_COOKIE = "relay_clock"
 
@@ -40,11 +40,18 @@ class Seat:
     role: Role
     peer_address: str | None = None
     membership: Membership | None = None
+    acts_for: User | None = None  # the member whose place an operator takes
 
     @property
     def actor(self) -> Actor:
         """Who the audit log names for what is done here. A tenant's page gives nobody an operator's rights."""
-        return Actor(self.person.email, user=self.person, peer_address=self.peer_address)
+        for_whom = self.acts_for.email if self.acts_for else ""
+        return Actor(self.person.email, user=self.person, on_behalf_of=for_whom, peer_address=self.peer_address)
+
+    @property
+    def sees_content(self) -> bool:
+        """Subjects and contents of mail."""
+        return self.acts_for is None or self.tenant.lets_operators_read
 
     @property
     def may_set_up(self) -> bool:
@@ -65,7 +72,13 @@ def tenant_page(role: Role = Role.ANALYST) -> Callable[[View], View]:
             membership = _membership_at_once(request, slug)
             if not request.user.is_authenticated:
                 return _signed_out(request)
-            seat = _take_seat(request, membership or _membership(request, slug))
+            represented = acting.member_for(request, slug)
+            if represented is not None:
+                seat = _take_seat(request, represented, acts_for=represented.user)
+                if acting.is_refused(request, seat.tenant):
+                    return acting.refusal(request, seat.tenant)
+            else:
+                seat = _take_seat(request, membership or _membership(request, slug))
             if seat.tenant.requires_two_factors and not seat.person.has_second_factor:
                 return _to_second_factor(request)
             if not seat.role.includes(role):
@@ -73,6 +86,7 @@ def tenant_page(role: Role = Role.ANALYST) -> Callable[[View], View]:
             return view(request, seat, **kwargs)
 
         within.is_tenant_page = True  # type: ignore[attr-defined]
+        within.role = role  # type: ignore[attr-defined]
         return within
 
     return wrap
@@ -163,13 +177,18 @@ def _membership(request: HttpRequest, slug: str) -> Membership | None:
     return Membership.objects.select_related("tenant").filter(tenant__slug=slug, user=request.user.pk).first()
 
 
-def _take_seat(request: HttpRequest, membership: Membership | None) -> Seat:
+def _take_seat(request: HttpRequest, membership: Membership | None, *, acts_for: User | None = None) -> Seat:
     """Raises Http404 for a stranger, and for a tenant that is closed or does not exist."""
     if membership is None or membership.tenant.state == TenantState.CLOSED:
         raise Http404
     assert isinstance(request.user, User)
     seat = Seat(
-        membership.tenant, request.user, Role(membership.role), request.META.get("REMOTE_ADDR") or None, membership
+        membership.tenant,
+        request.user,
+        Role(membership.role),
+        request.META.get("REMOTE_ADDR") or None,
+        membership,
+        acts_for,
     )
     request.seat = seat  # type: ignore[attr-defined]
     use_clock_of(request, seat.person.time_zone or seat.tenant.time_zone)

@@ -32,6 +32,13 @@ KINDS: dict[str, AlertWords] = {
         _("The list says: {detail}."),
         _("End the cause, then ask the list to take the address off; the page of its checks leads there."),
     ),
+    "domain_blocklisted": AlertWords(
+        _("The sending domain {domain} of {name} is on a blocklist"),
+        _("The list says: {detail}."),
+        _(
+            "Look at what the tenant sends, and pull a brake where it harms others; the tenant asks the list for removal."
+        ),
+    ),
     "reverse_dns": AlertWords(
         _("The reverse DNS of {source} is broken"),
         _("The look-up says: {detail}."),

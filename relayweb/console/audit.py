@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import urlencode
@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 
 from accounts import audit
-from accounts.models import AuditEntry, Tenant
+from accounts.models import AuditEntry
 from relayweb.console import deeds, words
 from relayweb.console.access import Seat, tenant_page
 
@@ -66,12 +66,12 @@ class Asked:
 @tenant_page()
 @require_safe
 def page(request: HttpRequest, seat: Seat) -> HttpResponse:
-    asked = _asked(request)
-    found = audit.page_of(seat.tenant, asked.search, before=_key(request, "before"), after=_key(request, "after"))
+    asked = read(request)
+    found = audit.page_of(seat.tenant, asked.search, before=key_of(request, "before"), after=key_of(request, "after"))
     context = {
         "section": "audit",
         "page": found,
-        "lines": [_line(entry) for entry in found.rows],
+        "lines": [line_of(entry) for entry in found.rows],
         "asked": asked,
         "nouns": deeds.NOUNS.items(),
         "periods": PERIODS.items(),
@@ -83,7 +83,9 @@ def page(request: HttpRequest, seat: Seat) -> HttpResponse:
 @require_safe
 def export(request: HttpRequest, seat: Seat) -> HttpResponseBase:
     """The same filter as CSV, however long: read and sent page by page."""
-    response = StreamingHttpResponse(_csv(seat.tenant, _asked(request).search), content_type="text/csv; charset=utf-8")
+    response = StreamingHttpResponse(
+        as_csv(audit.entries(seat.tenant, read(request).search)), content_type="text/csv; charset=utf-8"
+    )
     response["Content-Disposition"] = f'attachment; filename="audit-{seat.tenant.slug}.csv"'
     return response
 
@@ -91,11 +93,11 @@ def export(request: HttpRequest, seat: Seat) -> HttpResponseBase:
 HEADINGS = ("time", "who", "on_behalf_of", "action", "object", "before", "after", "reason", "address")
 
 
-def _csv(tenant: Tenant, search: audit.Search) -> Iterator[str]:
+def as_csv(entries: Iterable[AuditEntry], *, with_tenant: bool = False) -> Iterator[str]:
     writer = csv.writer(_Echo())
     # Spreadsheets take a file without the mark for one in their own character set.
-    yield "\ufeff" + writer.writerow(HEADINGS)
-    for entry in audit.entries(tenant, search):
+    yield "\ufeff" + writer.writerow((*HEADINGS, "tenant") if with_tenant else HEADINGS)
+    for entry in entries:
         yield writer.writerow(
             [
                 entry.occurred_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -110,6 +112,7 @@ def _csv(tenant: Tenant, search: audit.Search) -> Iterator[str]:
                         _flat(entry.after),
                         entry.reason,
                         entry.peer_address or "",
+                        *([entry.tenant.slug if entry.tenant else ""] if with_tenant else []),
                     ),
                 ),
             ]
@@ -132,7 +135,7 @@ def _flat(values: dict[str, object]) -> str:
     return "; ".join(f"{name}={value}" for name, value in values.items())
 
 
-def _line(entry: AuditEntry) -> Line:
+def line_of(entry: AuditEntry) -> Line:
     sentence = deeds.DEEDS.get(entry.action)
     if sentence is None:
         # Written by a newer release than this one.
@@ -140,18 +143,18 @@ def _line(entry: AuditEntry) -> Line:
     return Line(entry, words.fill(sentence, name=entry.object_name or "–"), deeds.changes(entry.before, entry.after))
 
 
-def _asked(request: HttpRequest) -> Asked:
+def read(request: HttpRequest, nouns: Mapping[str, words.Text] = deeds.NOUNS) -> Asked:
     period = request.GET.get("period", _DEFAULT_PERIOD)
     noun = request.GET.get("noun", "")
     return Asked(
         request.GET.get("person", "").replace("\0", "").strip()[:254],
-        noun if noun in deeds.NOUNS else "",
+        noun if noun in nouns else "",
         request.GET.get("thing", "").replace("\0", "").strip()[:254],
         period if period in PERIODS else _DEFAULT_PERIOD,
     )
 
 
-def _key(request: HttpRequest, name: str) -> UUID | None:
+def key_of(request: HttpRequest, name: str) -> UUID | None:
     try:
         return UUID(request.GET.get(name, ""))
     except ValueError:

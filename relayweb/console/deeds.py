@@ -12,7 +12,8 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from accounts.models import Role
-from relayweb.console.words import ROLES, Text
+from relayweb.console import brakes
+from relayweb.console.words import CREDENTIAL_KINDS, CREDENTIAL_USES, GROUPS, ROLES, Text
 
 # {name} is what it was done to.
 DEEDS: dict[str, Text] = {
@@ -37,6 +38,8 @@ DEEDS: dict[str, Text] = {
     "domain.lose": _("The sending domain {name} went to another tenant"),
     "domain.remove": _("Removed the sending domain {name}"),
     "domain.restore": _("Restored the sending domain {name}"),
+    "domain.key_renew": _("Made a new DKIM key for {name}"),
+    "domain.key_switch": _("Changed which DKIM key signs for {name}"),
     "domain.update": _("Changed the sending domain {name}"),
     "invitation.accept": _("Accepted the invitation for {name}"),
     "invitation.resend": _("Sent the invitation for {name} again"),
@@ -78,7 +81,10 @@ DEEDS: dict[str, Text] = {
     "pool.add": _("Added the pool {name}"),
     "pool.assign": _("Assigned the pool {name}"),
     "pool.standby": _("Changed the stand-by pool of {name}"),
+    "pool.update": _("Changed the pool {name}"),
     "pool.remove": _("Removed the pool {name}"),
+    "provider_data.import": _("Imported figures of a provider: {name}"),
+    "provider_data.undo": _("Took back an import of a provider's figures: {name}"),
     "reply_rule.add": _("Added the reply rule {name}"),
     "reply_rule.change": _("Changed the reply rule {name}"),
     "reply_rule.disable": _("Switched the reply rule {name} off"),
@@ -124,6 +130,9 @@ DEEDS: dict[str, Text] = {
     "webhook.replay": _("Replayed events to the webhook {name}"),
     "webhook.test": _("Tested the webhook {name}"),
     "tenant.approve": _("Approved the tenant {name}"),
+    "tenant.act_as": _("An operator acted for {name}"),
+    "tenant.act_as_end": _("An operator stopped acting for {name}"),
+    "tenant.operators_read": _("Changed whether operators who act for members of {name} see contents"),
     "tenant.close": _("Closed the tenant {name}"),
     "tenant.create": _("Made the tenant {name}"),
     "tenant.export": _("Asked for an export of everything of {name}"),
@@ -136,6 +145,25 @@ DEEDS: dict[str, Text] = {
     "tenant.two_factors": _("Changed whether members of {name} need a second factor"),
     "tenant.update": _("Changed the settings of {name}"),
     "trust.set": _("Changed the step of {name} on the trust ladder"),
+}
+
+# What operators do beside that.
+OPERATORS_NOUNS: dict[str, Text] = {
+    "alert": _("Alerts"),
+    "factor": _("Second factors"),
+    "key": _("Keys that seal"),
+    "node": _("Nodes"),
+    "operator": _("Operators"),
+    "person": _("People"),
+    "pool": _("Pools"),
+    "provider_data": _("Figures of providers"),
+    "reply_rule": _("Reply rules"),
+    "route": _("Routes"),
+    "session": _("Sessions"),
+    "shaping": _("Throttles"),
+    "source": _("Source addresses"),
+    "unmatched_reply": _("Unclassified replies"),
+    "warmup": _("Warm-up"),
 }
 
 NOUNS: dict[str, Text] = {
@@ -156,7 +184,25 @@ NOUNS: dict[str, Text] = {
 }
 
 VALUES: dict[str, Text] = {
+    "adds_unsubscribe": _("own way to unsubscribe added"),
+    "class": pgettext_lazy("reply", "class"),
+    "action": pgettext_lazy("reply", "action"),
+    "scope": pgettext_lazy("reply", "reach"),
+    "covers_subdomains": _("subdomains covered"),
+    "enabled": _("in use"),
     "from": _("from (time of day)"),
+    "groups": _("providers"),
+    "keeps_reverse_path": _("own reverse-path kept"),
+    "max_message_bytes": _("octets of one message"),
+    "max_recipients": _("recipients of one message"),
+    "lets_operators_read": _("operators may see contents"),
+    "place": pgettext_lazy("in an order", "place"),
+    "read": _("rows read"),
+    "running": _("running warm-ups"),
+    "signs": _("signed with DKIM"),
+    "tls": _("TLS"),
+    "trust_level": _("step of the trust ladder"),
+    "url": _("URL"),
     "brake_level": _("level of brakes"),
     "rule": _("rule"),
     "until": _("until (time of day)"),
@@ -230,6 +276,57 @@ VALUES: dict[str, Text] = {
 }
 
 
+# What a state is called here, of whichever thing it is: in the middle of a sentence, so without an icon or capitals.
+STATES: dict[str, Text] = {
+    "active": pgettext_lazy("state", "active"),
+    "closed": pgettext_lazy("state", "closed"),
+    "disabled": pgettext_lazy("state", "switched off"),
+    "finished": pgettext_lazy("state", "finished"),
+    "lapsed": pgettext_lazy("state", "lapsed"),
+    "paused": pgettext_lazy("state", "paused"),
+    "pending": pgettext_lazy("state", "not verified yet"),
+    "removed": pgettext_lazy("state", "removed"),
+    "retired": pgettext_lazy("state", "retired"),
+    "running": pgettext_lazy("state", "running"),
+    "stopped": pgettext_lazy("state", "stopped"),
+    "suspended": pgettext_lazy("state", "suspended"),
+    "unusable": pgettext_lazy("state", "unusable"),
+    "verified": pgettext_lazy("state", "verified"),
+}
+
+# Machine words among the values, by the name of what they are the value of.
+WORDS: dict[str, Mapping[str, Text]] = {
+    "state": STATES,
+    "step": {step: mark.label for step, mark in brakes.STEPS.items()},
+    "rule": brakes.RULES,
+    "brake_level": {"none": _("none"), "standard": _("standard"), "strict": _("strict"), "": _("the default")},
+    "kind": {
+        "shared": pgettext_lazy("pool", "Shared"),
+        "dedicated": pgettext_lazy("pool", "Dedicated to one tenant"),
+        "quarantine": pgettext_lazy("pool", "Quarantine"),
+        "google": "Google",
+        "microsoft": "Microsoft",
+        **{kind: label for kind, (label, _hint) in CREDENTIAL_KINDS.items()},
+    },
+    "groups": {**GROUPS, "all": _("all")},
+    "schedule": {"by provider group": _("the one made for the provider")},
+    "tls": {
+        "none": _("none"),
+        "opportunistic": _("where it is offered"),
+        "required": _("required"),
+        "verified": _("required, with a good certificate"),
+    },
+    "use": {use: label for use, (label, _hint) in CREDENTIAL_USES.items()},
+    "language": {"ja": _("Japanese"), "en": _("English")},
+    "families": {
+        "46": _("IPv4 first"),
+        "64": _("IPv6 first"),
+        "4": _("IPv4 only"),
+        "6": _("IPv6 only"),
+    },
+}
+
+
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[Text, str, str]]:
     """What changed: its name, what it was and what it is; empty for what was not there."""
     written = [
@@ -242,6 +339,9 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[T
 def _written(value: Any, name: str) -> str:
     if name == "role" and value in Role.values:
         return str(ROLES[Role(value)])
+    words = WORDS.get(name, {})
+    if isinstance(value, str) and value in words:
+        return str(words[value])
     match value:
         case None | "" | []:
             return ""
@@ -250,6 +350,6 @@ def _written(value: Any, name: str) -> str:
         case False:
             return str(_("off"))
         case list():
-            return ", ".join(map(str, value))
+            return ", ".join(str(words.get(str(one), one)) for one in value)
         case _:
             return str(value)

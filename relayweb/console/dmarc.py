@@ -23,7 +23,7 @@ from delivery import domain_reports
 from delivery import domains as sending_domains
 from delivery.domain_reports import DomainSummary, SenderLine, Share, Who
 from delivery.models import AggregateKind, DomainState, SendingDomain
-from relayweb.console import words
+from relayweb.console import domain_words, words
 from relayweb.console.access import Seat, tenant_page
 from relayweb.console.domains import policy_of
 from relayweb.console.words import Mark
@@ -202,7 +202,7 @@ PROBLEM, WARNING, NOTE, GOOD = (
     Mark(_("Problem"), "", tone="fail", icon="circle-x"),
     Mark(_("Warning"), "", tone="retry", icon="alert-triangle"),
     Mark(_("Note"), "", tone="wait", icon="info-circle"),
-    words.GOOD,
+    domain_words.GOOD,
 )
 
 

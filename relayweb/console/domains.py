@@ -29,7 +29,7 @@ from delivery.domain_checks import Finding, Level, RecordCheck, level_of
 from delivery.domain_names import registered_domain
 from delivery.models import DomainState, SendingDomain
 from delivery.queue import control
-from relayweb.console import moments, score_words, words
+from relayweb.console import domain_lists, domain_words, moments, score_words, words
 from relayweb.console.access import Seat, tenant_page
 from relayweb.console.forms import ConsoleForm, tell, tell_refusal
 from relayweb.console.messages import unchanged
@@ -141,7 +141,12 @@ def page(request: HttpRequest, seat: Seat, name: str) -> HttpResponse:
     return render(
         request,
         "console/domains/domain.html",
-        {"section": "domains", "score": score_words.shown(seat.tenant, domain), **_context(domain)},
+        {
+            "section": "domains",
+            "score": score_words.shown(seat.tenant, domain),
+            "listings": domain_lists.listings_of(domain),
+            **_context(domain),
+        },
     )
 
 
@@ -277,13 +282,13 @@ def _seen(domain: SendingDomain) -> str:
 
 def _standing(domain: SendingDomain, *, waiting: int) -> Standing:
     faults = [
-        Fault(level_of(record.finding), words.LEVELS[level_of(record.finding)], _sentence(domain, record))
+        Fault(level_of(record.finding), domain_words.LEVELS[level_of(record.finding)], _sentence(domain, record))
         for record in sending_domains.findings_of(domain)
         if record.finding is not None
     ]
     if domain.failing_since is not None and domain.state == DomainState.VERIFIED:
-        faults.insert(0, Fault(Level.PROBLEM, words.LEVELS[Level.PROBLEM], _failing(domain, waiting)))
-    mark = words.DOMAIN_STATES[DomainState(domain.state)]
+        faults.insert(0, Fault(Level.PROBLEM, domain_words.LEVELS[Level.PROBLEM], _failing(domain, waiting)))
+    mark = domain_words.DOMAIN_STATES[DomainState(domain.state)]
     return Standing(domain, mark, str(mark.sentence), tuple(faults), policy_of(domain))
 
 
@@ -299,11 +304,11 @@ def _failing(domain: SendingDomain, waiting: int) -> SafeString:
     period = timedelta(seconds=settings.DOMAIN_RECHECK_SECONDS)
     deadline = domain.failing_since + sending_domains.LAPSE_PERIODS * period
     return words.fill(
-        words.FAILING_SINCE,
+        domain_words.FAILING_SINCE,
         since=moments.time_tag(domain.failing_since, style="full"),
         deadline=moments.time_tag(deadline, style="full"),
         n=f"{waiting:,}",
-        rule=words.HELD_UNTIL_BACK,
+        rule=domain_words.HELD_UNTIL_BACK,
     )
 
 
@@ -330,7 +335,7 @@ def _sentence(domain: SendingDomain, record: RecordCheck) -> SafeString:
     }
     if record.finding == Finding.SPF_DEAD_NAMES:
         values["n"] = len(data.get("voids", ()))
-    return words.fill(words.FINDINGS[record.finding], **values)
+    return words.fill(domain_words.FINDINGS[record.finding], **values)
 
 
 def _quoted(value: str) -> SafeString:
@@ -369,7 +374,7 @@ def _lines(domain: SendingDomain) -> list[Line]:
                 )
             if any(line.record.purpose == "dkim" for line in lines):
                 purpose = "dkim_second"
-        label, need = words.RECORDS[purpose]
+        label, need = domain_words.RECORDS[purpose]
         lines.append(
             Line(record, label, need, _mark(domain, record), _short(domain, record.name), f"record-{len(lines)}")
         )
@@ -378,10 +383,10 @@ def _lines(domain: SendingDomain) -> list[Line]:
 
 def _mark(domain: SendingDomain, record: RecordCheck) -> Mark:
     if record.finding is not None:
-        return words.LEVELS[level_of(record.finding)]
+        return domain_words.LEVELS[level_of(record.finding)]
     if record.ok:
-        return words.GOOD
-    return words.NO_VERDICT
+        return domain_words.GOOD
+    return domain_words.NO_VERDICT
 
 
 def _short(domain: SendingDomain, name: str) -> str:
@@ -398,7 +403,7 @@ def _as_text(domain: SendingDomain, records: list[RecordCheck]) -> str:
     if any(record.purpose == "spf" and record.found for record in records):
         paragraphs.append(gettext("The SPF record replaces the one that is there; it keeps what that one allows."))
     for record in records:
-        label, need = words.RECORDS[record.purpose]
+        label, need = domain_words.RECORDS[record.purpose]
         title = f"{label} ({need})" if need else str(label)
         paragraphs.append(
             "\n".join(

@@ -24,7 +24,7 @@ from accounts import browsers
 from accounts.audit import Actor
 from accounts.factors import Site
 from accounts.models import User
-from relayweb.console import preferences, visits
+from relayweb.console import known, preferences, visits
 from relayweb.console.targets import is_own_path
 from relayweb.letters import Where
 
@@ -77,7 +77,9 @@ def complete(request: HttpRequest, person: User, target: str, *, method: str) ->
         browser=request.META.get("HTTP_USER_AGENT", ""),
         peer_address=peer_of(request),
     )
-    return preferences.remember_in_browser(redirect(target), person)
+    response = preferences.remember_in_browser(redirect(target), person)
+    known.remember(request, response, person.email)
+    return response
 
 
 # ---------------------------------------------------------------- proved a moment ago
@@ -87,8 +89,8 @@ def prove(request: HttpRequest) -> None:
     request.session[_PROVED_KEY] = int(time.time())
 
 
-def is_proved(request: HttpRequest) -> bool:
-    return time.time() - request.session.get(_PROVED_KEY, 0) < _PROVED_SECONDS
+def is_proved(request: HttpRequest, *, within_seconds: float = _PROVED_SECONDS) -> bool:
+    return time.time() - request.session.get(_PROVED_KEY, 0) < within_seconds
 
 
 def proved_page(view: View) -> View:

@@ -1,4 +1,7 @@
-"""Error pages: what happened, whether mail is safe, what to do now. None of them asks the database for anything."""
+"""Error pages: what happened, whether mail is safe, what to do now. None of them asks the database for anything.
+
+But for one: to a signed-in browser a page that says 4xx also says for whom its operator acts, as every page does.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,8 @@ def _page(
 ) -> HttpResponse:
     if request.headers.get("HX-Request"):
         return HttpResponse(status=status)  # a part that refreshes keeps what it shows
+    if status >= 500:
+        context["acting"] = None  # the database may be what is away
     response = render(request, "errors/page.html", {"status": status, "title": title, "sentence": sentence, **context})
     response.status_code = status
     response["Cache-Control"] = "no-store"

@@ -13,7 +13,7 @@ from accounts.refusals import Refused
 from delivery.acceptance.door import accept_from_thread
 from delivery.acceptance.submission import Submission
 from delivery.core.replies import Rejection
-from relayweb.console import words
+from relayweb.console import rejection_words, words
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +34,7 @@ def hand_over(submission: Submission) -> UUID:
 
 
 def _in_words(rejection: Rejection) -> str:
-    known = words.REJECTIONS.get(rejection.reason)
+    known = rejection_words.REJECTIONS.get(rejection.reason)
     if known is None:
         return rejection.reply.line
     values = {"domain": rejection.detail, "address": rejection.detail, "reference": "–"}

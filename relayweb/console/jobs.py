@@ -19,8 +19,8 @@ from accounts.models import Role, Tenant
 from accounts.refusals import Refused
 from delivery import history, jobs
 from delivery.acceptance import doorbell
-from delivery.history import TookTooLong
 from delivery.models import LOG_KINDS, Job, JobFault, JobKind, JobState
+from delivery.time_limit import TookTooLong
 from relayweb.console import entering, stories, words
 from relayweb.console.access import Seat, tenant_page
 from relayweb.console.entering import proved_page

@@ -195,8 +195,9 @@ def _recipients(about: MessageView, address: Address) -> dict[str, object]:
             views.insert(0, pinned)
         else:
             views[:0] = history.recipients_by_id(about.message, [address.first])
+    reports = history.reports_of(about.message, [view.row.recipient_id for view in views])
     return {
-        "told": [stories.tell(view, about.message) for view in views],
+        "told": [stories.tell(view, about.message, reports=reports.get(view.row.recipient_id, ())) for view in views],
         "next_place": f"{found.next_key[0]}.{found.next_key[1].hex}" if found.next_key else "",
     }
 

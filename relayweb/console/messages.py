@@ -22,8 +22,9 @@ from django.views.decorators.http import require_safe
 from delivery import history, saved_filters
 from delivery.core.classification import ReplyClass
 from delivery.core.states import RecipientState
-from delivery.history import Choices, Tally, TookTooLong
+from delivery.history import Choices, Tally
 from delivery.log_filters import OTHER_PROVIDERS, LogFilter
+from delivery.time_limit import TookTooLong
 from relayweb.console import moments, stories, words
 from relayweb.console.access import Seat, tenant_page
 

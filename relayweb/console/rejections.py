@@ -17,7 +17,7 @@ from django.views.decorators.http import require_safe
 
 from delivery import history
 from delivery.models import RejectionEntry
-from relayweb.console import words
+from relayweb.console import rejection_words, words
 from relayweb.console.access import Seat, tenant_page
 
 SHOWN_DAYS = 30
@@ -85,7 +85,7 @@ def rejections(request: HttpRequest, seat: Seat) -> HttpResponse:
 
 
 def _line(entry: RejectionEntry) -> Line:
-    known = words.REJECTIONS.get(entry.reason)
+    known = rejection_words.REJECTIONS.get(entry.reason)
     if known is None:
         return Line(entry, SafeString(""), SafeString(""))
     values = {"domain": entry.author_domain or "?", "reference": entry.reference}

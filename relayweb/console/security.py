@@ -289,7 +289,7 @@ def _browser(row: SignedInBrowser, request: HttpRequest) -> Browser:
         row,
         browser_name(row.browser),
         METHODS.get(row.method, ""),
-        row.session_key == request.session.session_key,
+        browsers.is_of(row, request.session.session_key),
     )
 
 

@@ -27,7 +27,7 @@ from accounts.audit import Actor
 from accounts.models import User
 from accounts.refusals import NotFound, Refused
 from relayweb import letters
-from relayweb.console import entering, tries
+from relayweb.console import entering, known, tries
 from relayweb.console.access import person_page
 
 PASSWORD_CHANGED = _("The password was changed.")
@@ -68,14 +68,15 @@ def sign_in(request: HttpRequest) -> HttpResponse:
     if not form.is_valid():
         return _refuse(request, form, target, gettext("Enter e-mail address and password."), status=200)
     email, peer = form.cleaned_data["email"].strip(), request.META.get("REMOTE_ADDR", "")
-    if wait := tries.may_try(email, peer):
+    browser = known.number_of(request, email)
+    if wait := tries.may_try(email, peer, browser=browser):
         response = _refuse(request, form, target, _too_many(wait), status=429)
         response["Retry-After"] = str(wait)
         return response
     person = authenticate(request, username=email, password=form.cleaned_data["password"])
     if not isinstance(person, User):
         return _refuse(request, form, target, gettext("The e-mail address or the password is not right."), status=200)
-    tries.forget(email, peer)
+    tries.forget(email, peer, browser=browser)
     return entering.enter(request, person, target, method="password")
 
 
@@ -90,7 +91,8 @@ def second_factor(request: HttpRequest) -> HttpResponse:
     person, target = half
     refusal, status, wait = "", 200, 0
     if request.method == "POST":
-        wait = tries.may_try(person.id.hex, request.META.get("REMOTE_ADDR", ""), bounds=tries.CODE)
+        browser = known.number_of(request, person.email)
+        wait = tries.may_try(person.id.hex, request.META.get("REMOTE_ADDR", ""), bounds=tries.CODE, browser=browser)
         if wait:
             refusal, status = _too_many(wait), 429
         elif factors.check_code(person, request.POST.get("code", "")[:64]):
@@ -120,11 +122,12 @@ def prove(request: HttpRequest) -> HttpResponse:
     assert isinstance(request.user, User)
     target, form, refusal, status = entering.safe_target(request), ProveForm(request.POST or None), "", 200
     if request.method == "POST" and form.is_valid():
-        wait = tries.may_try(request.user.email, request.META.get("REMOTE_ADDR", ""))
+        browser = known.number_of(request, request.user.email)
+        wait = tries.may_try(request.user.email, request.META.get("REMOTE_ADDR", ""), browser=browser)
         if wait:
             refusal, status = _too_many(wait), 429
         elif request.user.check_password(form.cleaned_data["password"]):
-            tries.forget(request.user.email, request.META.get("REMOTE_ADDR", ""))
+            tries.forget(request.user.email, request.META.get("REMOTE_ADDR", ""), browser=browser)
             entering.prove(request)
             return redirect(target)
         else:
@@ -146,11 +149,8 @@ def prove(request: HttpRequest) -> HttpResponse:
 @require_POST
 def passkey_options(request: HttpRequest) -> HttpResponse:
     """For a browser that is about to ask its owner; the same for everybody."""
-    site = entering.site_of(request)
-    if (
-        tries.may_try("anybody", request.META.get("REMOTE_ADDR", ""), bounds=tries.PASSKEY)
-        or not site.may_have_passkeys
-    ):
+    site, peer = entering.site_of(request), request.META.get("REMOTE_ADDR", "")
+    if tries.may_try("anybody", peer, bounds=tries.PASSKEY) or not site.may_have_passkeys:
         return JsonResponse({"sentence": _no_passkey()}, status=429)
     options, state = factors.begin_passkey_check(site=site)
     request.session[_PASSKEY_KEY] = state

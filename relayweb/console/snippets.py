@@ -39,8 +39,8 @@ class Access:
     author: str
 
 
-def access_for(tenant: Tenant, *, username: str = "", secret: str = "") -> Access:
-    """Without a credential the places where its user name and secret go."""
+def access_for(tenant: Tenant, *, username: str = "", secret: str = "", author: str = "") -> Access:
+    """Without a credential the places where its user name and secret go; without an author one that will be taken."""
     host, port = _reachable(settings.SUBMISSION_BIND)
     return Access(
         host=host,
@@ -48,7 +48,7 @@ def access_for(tenant: Tenant, *, username: str = "", secret: str = "") -> Acces
         tls_port=_reachable(settings.SUBMISSIONS_BIND)[1],
         username=username or f"{tenant.slug}.xxxxxx",
         secret=secret or gettext("PASSWORD"),
-        author=author_for(tenant),
+        author=author or author_for(tenant),
     )
 
 

@@ -24,7 +24,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts import credentials
-from accounts.models import Credential, Membership, Role, User
+from accounts.models import Credential, Membership, Role
 from accounts.refusals import Refused
 from delivery import domains as sending_domains
 from delivery import history
@@ -33,7 +33,7 @@ from delivery.core.envelope import BODY_7BIT, Envelope, EnvelopeRecipient
 from delivery.core.mailbox import MailboxSyntaxError, parse_mailbox
 from delivery.models import DomainState, Message, RejectionEntry
 from delivery.tenants import principal_of
-from relayweb.console import snippets, stories, words
+from relayweb.console import rejection_words, snippets, stories, words
 from relayweb.console.access import Seat, tenant_page
 from relayweb.console.forms import ConsoleForm
 from relayweb.console.handing_over import hand_over
@@ -160,9 +160,8 @@ def _steps(seat: Seat) -> Steps:
     message = Message.objects.of(seat.tenant).order_by("-id").first()
     is_recent = refused is not None and refused.last_at > timezone.now() - LATELY
     is_latest = refused is not None and (message is None or refused.last_at > message.accepted_at)
-    confirmed_at = User.objects.filter(pk=seat.person.pk).values_list("email_confirmed_at", flat=True).first()
     return Steps(
-        address=confirmed_at is not None,
+        address=seat.person.email_confirmed_at is not None,
         credential=next(iter(credentials.list_credentials(seat.tenant)), None),
         message=message,
         domain=next((domain.name for domain in known if domain.state == DomainState.VERIFIED), ""),
@@ -182,11 +181,12 @@ def _seen(seat: Seat, steps: Steps) -> str:
 def _context(request: HttpRequest, seat: Seat, form: TestMailForm | None = None) -> dict[str, object]:
     steps = _steps(seat)
     username = steps.credential.username if steps.credential is not None else ""
+    author = f"hello@{steps.domain}" if steps.domain else ""
     subject = gettext("First mail from {tenant}").format(tenant=seat.tenant.name)[:120]
     return {
         "section": "start",
         "form": form or TestMailForm(seat, initial={"subject": subject}),
-        "snippets": snippets.for_login(snippets.access_for(seat.tenant, username=username or "")),
+        "snippets": snippets.for_login(snippets.access_for(seat.tenant, username=username or "", author=author)),
         **_progress(seat, steps),
     }
 
@@ -198,7 +198,7 @@ def _progress(seat: Seat, steps: Steps) -> dict[str, object]:
         told = stories.tell(page.views[0], steps.message) if page.views else None
         said = str(told.mark.label) if told is not None else ""
     refused = None
-    if steps.is_refused is not None and (known := words.REJECTIONS.get(steps.is_refused.reason)) is not None:
+    if steps.is_refused is not None and (known := rejection_words.REJECTIONS.get(steps.is_refused.reason)) is not None:
         values = {"domain": steps.is_refused.author_domain or "?", "reference": steps.is_refused.reference}
         refused = (words.fill(known.what, **values), words.fill(known.remedy, **values))
     return {

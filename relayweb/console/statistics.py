@@ -484,6 +484,7 @@ def _rates(whole: Totals) -> list[tuple[words.Text, str]]:
             (gettext("Acceptance rate"), whole.acceptance_rate),
             (gettext("Bounce rate"), whole.bounce_rate),
             (gettext("Complaint rate"), whole.complaint_rate),
+            (gettext("Unsubscribe rate"), whole.unsubscribe_rate),
         )
     ]
 

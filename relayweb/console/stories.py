@@ -6,8 +6,10 @@ Pure functions from what delivery.history found to what a page prints; no querie
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from uuid import UUID
 
 from django.utils.functional import Promise
 from django.utils.html import conditional_escape
@@ -19,7 +21,7 @@ from delivery.core.classification import Action, ReplyClass, Scope
 from delivery.core.reply import Origin, Phase
 from delivery.core.states import EventKind, RecipientState
 from delivery.history import AttemptView, EventView, RecipientRow, RecipientView
-from delivery.models import Message
+from delivery.models import Message, OwedAction, OwedDsn
 from relayweb.console import moments, words
 from relayweb.console.words import Mark, NextMove, fill
 
@@ -113,6 +115,15 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """What the original reverse-path was told about a recipient. ``message_id``: the report, as long as its row is kept."""
+
+    sentence: SafeString
+    at: datetime
+    message_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """The answer for one recipient; empty parts are not printed."""
 
@@ -127,6 +138,7 @@ class Told:
     next_move: NextMove | None = None
     their_words: TheirWords | None = None
     timeline: tuple[Moment, ...] = field(default=())
+    reports: tuple[Report, ...] = ()
 
     @property
     def row(self) -> RecipientRow:
@@ -152,7 +164,7 @@ class Told:
         return words.NEXT_MOVES[self.next_move]
 
 
-def tell(view: RecipientView, message: Message) -> Told:
+def tell(view: RecipientView, message: Message, *, reports: Sequence[OwedDsn] = ()) -> Told:
     row = view.row
     marks = []
     if row.is_test:
@@ -175,7 +187,15 @@ def tell(view: RecipientView, message: Message) -> Told:
         next_move=next_move,
         their_words=_their_words(view),
         timeline=_timeline(view),
+        reports=tuple(_report(one, message) for one in reports),
     )
+
+
+def _report(owed: OwedDsn, message: Message) -> Report:
+    said = words.REPORT_SUBJECTS[OwedAction(owed.action)]
+    sentence = words.REPORT_OUTCOMES.get(owed.outcome, words.REPORT_WAITS)
+    filled = fill(sentence, to=message.reverse_path, said=said)
+    return Report(filled, owed.written_at or owed.happened_at, owed.told_in)
 
 
 _Answer = tuple[

@@ -16,7 +16,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from accounts import quotas, tenants, trust
+from accounts import acting, quotas, tenants, trust
 from accounts.models import Membership, QuietStreams, Role, Tenant, TenantState
 from accounts.refusals import Refused
 from delivery import closing, partitions, quiet_hours, retention, suppressions, track_record
@@ -65,6 +65,15 @@ class PrivacyForm(ConsoleForm):
     keeps = forms.ChoiceField(
         label=_("After the last recipient has a result, content is"),
         choices=[("on", _("kept for as long as stated above")), ("", _("deleted within a minute"))],
+        widget=forms.RadioSelect,
+        required=False,
+    )
+
+
+class OperatorsForm(ConsoleForm):
+    lets = forms.ChoiceField(
+        label=_("An operator who acts for one of you, for support, sees subjects and contents of mail"),
+        choices=[("", _("no")), ("on", _("yes"))],
         widget=forms.RadioSelect,
         required=False,
     )
@@ -122,6 +131,9 @@ def page(request: HttpRequest, seat: Seat) -> HttpResponse:
         request.POST if card == "privacy" else None,
         initial={"keeps": "on" if tenant.keeps_content_after_delivery else ""},
     )
+    operators = OperatorsForm(
+        request.POST if card == "operators" else None, initial={"lets": "on" if tenant.lets_operators_read else ""}
+    )
     quiet = QuietForm(
         request.POST if card == "quiet" else None,
         initial={
@@ -135,6 +147,7 @@ def page(request: HttpRequest, seat: Seat) -> HttpResponse:
         "suppressed": suppressed,
         "retention": kept,
         "privacy": privacy,
+        "operators": operators,
         "quiet": quiet,
     }
     form = cards.get(card)
@@ -146,6 +159,8 @@ def page(request: HttpRequest, seat: Seat) -> HttpResponse:
                 retention.choose_retention(tenant, form.cleaned_data["days"], actor=seat.actor)
             elif card == "privacy":
                 retention.choose_privacy(tenant, keeps_content=form.cleaned_data["keeps"] == "on", actor=seat.actor)
+            elif card == "operators":
+                acting.let_operators_read(tenant, form.cleaned_data["lets"] == "on", actor=seat.actor)
             elif card == "quiet":
                 quiet_hours.set_quiet_hours(
                     tenant,
@@ -167,6 +182,7 @@ def page(request: HttpRequest, seat: Seat) -> HttpResponse:
         "suppressed": suppressed,
         "retention": kept,
         "privacy": privacy,
+        "operators": operators,
         "quiet": quiet,
         "failed": form if form is not None and form.errors else None,
         "limits": _limits(tenant),

@@ -1,7 +1,9 @@
 """Bounds how often a sign-in, a code or a mail may be tried, by peer and by account, without locking the owner out.
 
 Counted in the cache; while that is away each web process counts for itself, so that sign-in never depends on the broker.
-The owner of an account comes from another address than who guesses, so the tight limit is on the pair of both.
+The owner of an account comes from another address than who guesses, so the tight limit is on the pair of both. Who guesses
+from many addresses at once would use up what the account has: a browser that the owner has signed in with before
+(relayweb.console.known) has a count of its own, and is touched by no other.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ class Bounds:
     purpose: str
     per_account_and_network: int
     per_network: int
-    per_account: int
+    per_account: int | None  # None: nobody is named
 
 
 SIGN_IN = Bounds("sign-in", PER_ACCOUNT_AND_NETWORK, PER_NETWORK, PER_ACCOUNT)
@@ -38,18 +40,18 @@ SIGN_IN = Bounds("sign-in", PER_ACCOUNT_AND_NETWORK, PER_NETWORK, PER_ACCOUNT)
 CODE = Bounds("code", 8, 40, 12)
 # Nobody's mailbox is to be filled by strangers, from wherever they ask.
 MAIL = Bounds("mail", 5, 20, 5)
-# Options and answers of passkeys name nobody beforehand.
-PASSKEY = Bounds("passkey", 40, 40, 40)
+# Options and answers of passkeys name nobody beforehand: a bound on all of them would be one on everybody together.
+PASSKEY = Bounds("passkey", 40, 40, None)
 
 
-def may_try(account: str, peer: str, *, bounds: Bounds = SIGN_IN) -> int:
-    """Counts a try; 0 if it may go on, else the seconds to wait."""
+def may_try(account: str, peer: str, *, bounds: Bounds = SIGN_IN, browser: str = "") -> int:
+    """Counts a try; 0 if it may go on, else the seconds to wait. ``browser``: the number of one that is known."""
     network, who = network_of(peer), account.lower()
-    limits = (
-        (f"{bounds.purpose} {who} {network}", bounds.per_account_and_network),
-        (f"{bounds.purpose} {network}", bounds.per_network),
-        (f"{bounds.purpose} {who}", bounds.per_account),
-    )
+    limits = [(f"{bounds.purpose} {who} {browser or network}", bounds.per_account_and_network)]
+    if not browser:
+        limits.append((f"{bounds.purpose} {network}", bounds.per_network))
+    if not browser and bounds.per_account is not None:
+        limits.append((f"{bounds.purpose} {who}", bounds.per_account))
     window, elapsed = divmod(int(time.time()), WINDOW_SECONDS)
     # Every count is raised, also when an earlier one is over: trying on must not make room elsewhere.
     counts = [_count(f"{window} {subject}") for subject, _ in limits]
@@ -58,12 +60,12 @@ def may_try(account: str, peer: str, *, bounds: Bounds = SIGN_IN) -> int:
     return 0
 
 
-def forget(account: str, peer: str, *, bounds: Bounds = SIGN_IN) -> None:
+def forget(account: str, peer: str, *, bounds: Bounds = SIGN_IN, browser: str = "") -> None:
     """After a good sign-in: a person who mistyped a few times starts afresh."""
     window = int(time.time()) // WINDOW_SECONDS
     for cache in (caches["default"], caches["process"]):
         try:
-            cache.delete(_key(f"{window} {bounds.purpose} {account.lower()} {network_of(peer)}"))
+            cache.delete(_key(f"{window} {bounds.purpose} {account.lower()} {browser or network_of(peer)}"))
         except (redis.RedisError, OSError):
             continue
 

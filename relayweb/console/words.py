@@ -23,13 +23,12 @@ from delivery.core import webhooks
 from delivery.core.classification import Action, ReplyClass, Scope
 from delivery.core.reply import Origin, Phase
 from delivery.core.states import EventKind, RecipientState, TenantEventKind
-from delivery.domain_checks import Finding, Level
 from delivery.models import (
-    DomainState,
     ImportState,
     JobFault,
     JobKind,
     JobState,
+    OwedAction,
     SuppressionKind,
     SuppressionReason,
     SuppressionScope,
@@ -246,6 +245,21 @@ JOB_STATES: dict[JobState, Mark] = {
     JobState.DONE: Mark(_("Done"), "", tone="ok", icon="circle-check"),
     JobState.CANCELLED: Mark(_("Stopped"), "", tone="quiet", icon="player-stop"),
     JobState.FAILED: Mark(_("Failed"), "", tone="fail", icon="circle-x"),
+}
+
+# Reports to the original reverse-path: {to} is told {said}. Their subjects are those of delivery.reports.owed.
+REPORT_SUBJECTS: dict[OwedAction, Text] = {
+    OwedAction.FAILED: _("Your mail could not be delivered"),
+    OwedAction.DELAYED: _("Your mail is delayed"),
+    OwedAction.RELAYED: _("Your mail was accepted by the receiving server"),
+    OwedAction.RETURNED: _("Your mail was returned after it had been accepted"),
+}
+REPORT_WAITS: Text = _("A report to {to} is being written: “{said}”")
+REPORT_OUTCOMES: dict[str, Text] = {
+    "written": _("A report went to {to}: “{said}”"),
+    "overtaken": _("A report to {to} (“{said}”) was not needed any more: the mail had gone on meanwhile."),
+    "given_up": _("A report to {to} (“{said}”) could not be handed over for days, and was given up."),
+    "gone": _("A report to {to} (“{said}”) was left out: the mail is not kept any more."),
 }
 
 # By what figures are divided.
@@ -555,286 +569,6 @@ STREAM_KINDS: dict[str, Text] = {"transactional": _("notices"), "bulk": _("bulk"
 GROUPS: dict[str, Text] = {
     "unrouted": _("Not looked up yet"),
     "unreachable": _("No host found"),
-}
-
-# ---------------------------------------------------------------- refused at the door
-
-
-@dataclass(frozen=True, slots=True)
-class RejectionWords:
-    what: Text
-    remedy: Text
-
-
-_OURS = RejectionWords(_("A passing fault of ours."), _("Nothing to do: your side tries again ({reference})."))
-_DIALOGUE = RejectionWords(
-    _("The conversation did not follow SMTP."),
-    _("Give the code and the reference to whoever looks after the program that sends."),
-)
-_HEADERS = RejectionWords(
-    _("The header section does not follow the standard."),
-    _("Have it send each of From, Date, Subject and Message-ID once, and no bare line endings."),
-)
-_TLS = RejectionWords(_("Signed in before encryption."), _("Choose STARTTLS (587) or TLS (465)."))
-_PASSWORD = RejectionWords(
-    _("Wrong user name or password."), _("Look for copied spaces, and whether it is revoked or expired.")
-)
-_LIMIT = RejectionWords(
-    _("The limit for this period is reached."), _("Nothing is lost as long as your side tries again.")
-)
-_TOO_MUCH = RejectionWords(_("Too much at once."), _("Open fewer connections and send again a little later."))
-
-# Keyed by the machine words of delivery.core.replies.
-REJECTIONS: dict[str, RejectionWords] = {
-    "authentication_failed": _PASSWORD,
-    "too_many_failures": _PASSWORD,
-    "credential_revoked": RejectionWords(
-        _("The credential has been revoked."), _("Issue a new one and enter it in the program that sends.")
-    ),
-    "encryption_required": _TLS,
-    "authentication_required": RejectionWords(
-        _("Nobody had signed in."), _("Switch on SMTP authentication in the program that sends.")
-    ),
-    "authentication_malformed": _DIALOGUE,
-    "authentication_cancelled": _DIALOGUE,
-    "author_not_verified": RejectionWords(
-        _("The author's domain “{domain}” is not verified."), _("Add it, or change the author.")
-    ),
-    "author_outside_credential": RejectionWords(
-        _("This credential is limited to another domain than “{domain}”."),
-        _("Change the author, or use another credential."),
-    ),
-    "onboarding_over": RejectionWords(
-        _("The onboarding domain serves until a domain of yours is verified."),
-        _("Send from a domain you have verified."),
-    ),
-    "sender_not_verified": RejectionWords(
-        _("The domain in the Sender field is not verified."), _("Add it, or remove the Sender field.")
-    ),
-    "reverse_path_not_verified": RejectionWords(
-        _("The domain of the reverse-path is not verified."), _("Use a reverse-path in a domain you have added.")
-    ),
-    "null_reverse_path": RejectionWords(
-        _("The reverse-path is empty."), _("From a mail server of yours, use a credential for mail servers.")
-    ),
-    "recipient_not_allowed": RejectionWords(
-        _("Until a domain is verified, mail goes to members' confirmed addresses only."),
-        _("Add a sending domain to write to everybody."),
-    ),
-    "recipient_suppressed": RejectionWords(
-        _("The recipient is on the suppression list."),
-        _("Take the address off your list, or lift the suppression once you know that it is good."),
-    ),
-    "relaying_denied": RejectionWords(
-        _("Nobody had signed in, and the recipient is not ours."),
-        _("Switch on SMTP authentication in the program that sends."),
-    ),
-    "unknown_recipient": RejectionWords(_("There is no such address here."), _("Check the recipient's address.")),
-    "from_not_single": RejectionWords(
-        _("From must appear once and hold one address."), _("Have the program write one From with one address.")
-    ),
-    "sender_malformed": _HEADERS,
-    "field_repeated": _HEADERS,
-    "header_malformed": _HEADERS,
-    "header_too_large": RejectionWords(
-        _("The header section is too large."), _("Send less in the header, for example fewer addresses in To and Cc.")
-    ),
-    "line_too_long": RejectionWords(
-        _("A line is over 998 bytes."), _("Have the body sent as base64 or quoted-printable.")
-    ),
-    "bare_line_ending": _HEADERS,
-    "nul_in_content": _HEADERS,
-    "smtputf8_required": RejectionWords(
-        _("An address holds characters that need SMTPUTF8."),
-        _("Use an address in ASCII, or a program that offers SMTPUTF8."),
-    ),
-    "too_large": RejectionWords(_("The mail is over the size limit."), _("Send less.")),
-    "mail_loop": RejectionWords(
-        _("The mail has passed too many servers."), _("Look for two forwarding rules that point at each other.")
-    ),
-    "own_loop": RejectionWords(
-        _("The mail has been to the same recipient through here before."),
-        _("Look for a forwarding rule that sends it back. To send it again, take out its Received fields."),
-    ),
-    "too_many_recipients": RejectionWords(
-        _("Too many recipients in one mail."),
-        _("Nothing to do in most cases: mail servers send the rest in a second mail."),
-    ),
-    "bad_recipient": RejectionWords(_("The recipient's address is not valid."), _("Check the recipient's address.")),
-    "bad_reverse_path": RejectionWords(
-        _("The reverse-path is not a valid address."), _("Check the address mail is sent from.")
-    ),
-    "bad_parameter": _DIALOGUE,
-    "no_recipients": RejectionWords(
-        _("No recipient was accepted."), _("See the rejections of the recipients before it.")
-    ),
-    "syntax": _DIALOGUE,
-    "sequence": _DIALOGUE,
-    "too_many_errors": _DIALOGUE,
-    "timeout": RejectionWords(
-        _("Nothing came for too long."), _("See whether a firewall or virus scanner holds the connection up.")
-    ),
-    "tenant_suspended": RejectionWords(
-        _("Sending is paused for this tenant."), _("See the notices, or ask the operator.")
-    ),
-    "stream_unknown": RejectionWords(
-        _("The stream that the mail names does not exist."), _("Use the name of a stream of yours, or none.")
-    ),
-    "pool_not_allowed": RejectionWords(
-        _("The pool of sending addresses that the mail names is not yours to use."),
-        _("Name a pool of your own or one that a stream of yours uses, or none."),
-    ),
-    "control_refused": RejectionWords(
-        _("A header field that begins with X-Relay- cannot be honoured."),
-        _("Correct the field that the reply names, or leave it out."),
-    ),
-    "idempotency_key_reused": RejectionWords(
-        _("The idempotency key was used for another mail within 24 hours."),
-        _("Use a new key for each mail, and the same one only to try that mail again."),
-    ),
-    "sending_too_fast": _LIMIT,
-    "quota": _LIMIT,
-    "too_many_connections": _TOO_MUCH,
-    "local_trouble": _OURS,
-    "storage_short": _OURS,
-    "shutting_down": _OURS,
-}
-
-
-# ---------------------------------------------------------------- sending domains
-
-LEVELS: dict[Level, Mark] = {
-    Level.PROBLEM: Mark(_("Problem"), "", tone="fail", icon="circle-x"),
-    Level.WARNING: Mark(_("Warning"), "", tone="retry", icon="alert-triangle"),
-    Level.NOTE: Mark(_("Note"), "", tone="wait", icon="info-circle"),
-}
-GOOD = Mark(_("Good"), "", tone="ok", icon="check")
-NO_VERDICT = Mark(_("No verdict"), "", tone="quiet", icon="circle-dashed")
-
-DOMAIN_STATES: dict[DomainState, Mark] = {
-    DomainState.PENDING: Mark(
-        _("Not proved yet"),
-        _("Mail from it is refused until its ownership record is found. We look for it by ourselves."),
-        tone="wait",
-        icon="clock",
-    ),
-    DomainState.VERIFIED: Mark(
-        _("Ready to send"), _("Mail from this domain is taken."), tone="ok", icon="circle-check"
-    ),
-    DomainState.LAPSED: Mark(
-        _("Proof lost"),
-        _("Its ownership record has been missing for too long: new mail is refused, waiting mail is held."),
-        tone="fail",
-        icon="circle-x",
-    ),
-    DomainState.REMOVED: Mark(
-        _("Removed"), _("Mail from it is refused, waiting mail is held."), tone="quiet", icon="circle-minus"
-    ),
-}
-
-# What each record of a sending domain is for, and how much depends on it.
-RECORDS: dict[str, tuple[Text, Text]] = {
-    "ownership": (_("Ownership"), _("needed")),
-    "dkim": (_("DKIM"), _("needed")),
-    "dkim_second": (_("DKIM, second key"), _("for key changes")),
-    "bounce": (_("Bounces"), _("recommended")),
-    "spf": (_("SPF"), _("recommended")),
-    "dmarc": (_("DMARC"), _("asked for by Gmail and Microsoft")),
-    "domain": (_("Receiving mail"), ""),
-}
-
-FINDINGS: dict[Finding, Text] = {
-    Finding.OWNERSHIP_MISSING: _(
-        "The ownership TXT record was not found. Add the value below; it can take minutes to hours to be seen."
-    ),
-    Finding.OWNERSHIP_DIFFERS: _(
-        "The ownership TXT is there with another value (“{found}”). Look for extra quotes or spaces."
-    ),
-    Finding.CLAIMED_BY_ANOTHER: _(
-        "The record is right, but another tenant of this service has proved this domain. If it is yours, ask support."
-    ),
-    Finding.DNS_NOT_ANSWERING: _(
-        "The DNS servers do not answer, or answer with an error (SERVFAIL). We keep the last result and look again. If "
-        "it lasts a day, ask whoever runs your DNS; an expired DNSSEC signature is a common cause."
-    ),
-    Finding.NO_SUCH_DOMAIN: _("The domain does not exist. Check the spelling and whether its registration has lapsed."),
-    Finding.NAME_DOUBLED: _(
-        "It was stored as “{found}”. Your panel adds the domain by itself: enter only “{short}” as the name."
-    ),
-    Finding.DKIM_MISSING: _(
-        "The CNAME “{name}” is missing. Until it is there, mail cannot carry your domain's DKIM signature."
-    ),
-    Finding.DKIM_ELSEWHERE: _("“{name}” points to “{found}”. Replace it with “{expected}”."),
-    Finding.DKIM_PROXIED: _("“{name}” shows an IP address instead of the CNAME. Switch its proxy off (DNS only)."),
-    Finding.DKIM_OLD_KEY: _(
-        "“{name}” holds an old key as text. Replace it with the CNAME and key changes need no work from you."
-    ),
-    Finding.DKIM_KEY_CHANGING: _(
-        "DNS still shows the former key. We sign with it until the new one is seen. Nothing to do."
-    ),
-    Finding.DKIM_SECOND_MISSING: _("The second CNAME is missing, so keys cannot be changed. Sending works meanwhile."),
-    Finding.SPF_MISSING: _(
-        "There is no SPF record. Add “v=spf1 include:{include} ~all”, with your other mail servers in it if you have "
-        "any. docomo looks at the author domain's SPF."
-    ),
-    Finding.SPF_TWICE: _("There are {n} SPF records; more than one makes all invalid. Merge them into one: {merged}"),
-    Finding.SPF_INCLUDE_MISSING: _("SPF lacks “include:{include}”. Replace the record with: {merged}"),
-    Finding.SPF_TOO_MANY_LOOKUPS: _(
-        "SPF needs {n} DNS look-ups, the limit is 10; receivers treat it as failed. Remove includes you no longer use: "
-        "{list}"
-    ),
-    Finding.SPF_DEAD_NAMES: _(
-        "SPF names {n} hosts that do not exist ({names}); three or more make it invalid. Remove them."
-    ),
-    Finding.SPF_INCLUDE_BROKEN: _(
-        "“include:{name}” leads to no SPF record, which makes yours invalid. Remove it if unused."
-    ),
-    Finding.SPF_ALLOWS_ALL: _("“+all” lets every server in the world send as you. Change it to “~all” or “-all”."),
-    Finding.SPF_SYNTAX: _("“{token}” is not valid, so the whole SPF record is. Suggested: {fixed}"),
-    Finding.DMARC_MISSING: _(
-        "There is no DMARC record. Gmail and Microsoft ask bulk senders for one, docomo warns its users. Start by only "
-        "watching: “{record}”"
-    ),
-    Finding.DMARC_INVALID: _(
-        "There are {n} DMARC records, or “{token}” is not valid; receivers ignore it. Keep one correct record: {fixed}"
-    ),
-    Finding.DMARC_ONLY_WATCHES: _(
-        "DMARC only watches (p=none). That is a fine start. When the reports show all your mail passing, go on to "
-        "quarantine."
-    ),
-    Finding.DMARC_STRICT: _(
-        "DMARC asks for a strict match (adkim=s / aspf=s), which “{signing}” does not give. Use “r”, or sign with the "
-        "author's domain."
-    ),
-    Finding.DMARC_REPORTS_REFUSED: _(
-        "The domain of “{addr}” does not permit your reports (“{record}” is missing), so none are sent. Ask its owner, "
-        "or have them sent to us."
-    ),
-    Finding.BOUNCE_MISSING: _(
-        "The bounce CNAME “{name}” is missing. Mail goes out, but DMARC then rests on DKIM alone."
-    ),
-    Finding.BOUNCE_ELSEWHERE: _("“{name}” points to “{found}”. Replace it with “{expected}”."),
-    Finding.BOUNCE_CONFLICT: _(
-        "“{name}” also has {types}, which cannot stand beside a CNAME. Remove them or choose another name."
-    ),
-    Finding.NULL_MX: _(
-        "“{domain}” declares that it takes no mail (null MX). Some receivers refuse it as an author, and replies are "
-        "lost. Set up mail for it, or use another domain."
-    ),
-    Finding.NO_MX: _("“{domain}” has neither MX nor A/AAAA. docomo and others may refuse it as an author."),
-}
-FAILING_SINCE: Text = _(
-    "A needed record has been missing since {since}. If it is not back by {deadline}, new mail from this domain is "
-    "refused. {n} already taken: {rule}."
-)
-HELD_UNTIL_BACK: Text = _("held until it is back, or until they expire")
-
-# What can be wrong with one term of an SPF record.
-SPF_FAULTS: dict[str, Text] = {
-    "void": _("this name does not exist"),
-    "broken": _("there is no valid SPF record"),
-    "loop": _("leads back to itself"),
-    "unknown": _("not looked at"),
 }
 
 # ---------------------------------------------------------------- credentials

@@ -22,7 +22,8 @@ _URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s@/]+@", re.IG
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # What a peer can put into one event (a path, a host, a reply) and what only a traceback takes.
 LONGEST_VALUE, LONGEST_TRACE = 800, 5000
-_QUIET = {"asyncio": "WARNING", "amqp": "WARNING", "kombu": "WARNING", "celery": "WARNING"}
+# flufl.bounce says each of its seventeen steps, of mails that strangers send.
+_QUIET = dict.fromkeys(("asyncio", "amqp", "kombu", "celery", "flufl.bounce"), "WARNING")
 
 Event = MutableMapping[str, Any]
 

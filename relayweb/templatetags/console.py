@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import get_language
 
-from relayweb.console import moments, stories, words
+from relayweb.console import domain_words, moments, stories, words
 from relayweb.console.words import Mark
 
 register = template.Library()
@@ -108,7 +108,7 @@ def readable_domain(name: str) -> str:
 
 @register.filter
 def spf_fault(word: str) -> Any:
-    return words.SPF_FAULTS.get(word, word)
+    return domain_words.SPF_FAULTS.get(word, word)
 
 
 @register.filter

@@ -14,7 +14,7 @@ from django.utils import timezone
 from accounts import factors, invitations, notices, people, sealing, tenants, trust
 from accounts.audit import Actor
 from accounts.models import Membership, NoticeKind, Passkey, User
-from delivery import domains, sources, throttles
+from delivery import domains, jobs, sources, suppressions, throttles
 from delivery.alerts import episodes
 from delivery.alerts.rules import Found
 from delivery.brakes import pulling
@@ -30,9 +30,12 @@ from delivery.models import (
     SourceAddress,
     SourceCheck,
     Stream,
+    SuppressionReason,
     Worker,
 )
 from delivery.models import Path as DeliveryPath
+from delivery.provider_data import imports as provider_imports
+from delivery.suppressions import Cause, read_target
 from delivery.warmup import plans
 from tests.browser.looks import in_each_look, is_turn_of_axe
 from tests.support.journeys import EXAMPLES, PASSWORD, Cast, Fate, Try, write_examples, write_message, write_rejections
@@ -113,6 +116,7 @@ def pages(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]]:
             ("headers", f"{path}?view=headers"),
             ("preview", f"{path}?view=preview"),
             ("identifiers", f"{path}?view=identifiers"),
+            ("send again", f"{path}again/"),
             ("rejections", "/t/acme/rejections/"),
             ("start", "/t/acme/start/"),
             ("domains, none", "/t/acme/domains/"),
@@ -184,6 +188,8 @@ def pages_of_people(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]]:
     trust.begin(cast.acme, actor=Actor.system("test"))
     cast.globex.awaits_approval = True
     cast.globex.save()
+    archive = jobs.ask_for_archive(cast.acme, actor=Actor.person(cast.alice))
+    jobs.work()
     secret = factors.new_secret()
     step = int(time.time()) // factors.STEP_SECONDS - 1
     factors.set_one_time_password(cast.charlie, secret, factors.code_at(secret, step), actor=Actor.person(cast.charlie))
@@ -238,6 +244,8 @@ def pages_of_people(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]]:
             ("transfer", "/t/acme/team/transfer/"),
             ("settings", "/t/acme/settings/"),
             ("close", "/t/acme/settings/close/"),
+            ("export of everything", "/t/acme/settings/export/"),
+            ("export of everything, done", f"/t/acme/messages/jobs/{archive.pk}/"),
             ("notices", "/t/acme/notices/"),
             ("notice choices", "/t/acme/notices/choices/"),
             ("audit", "/t/acme/audit/"),
@@ -281,6 +289,8 @@ def pages_of_operations(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]
     cast.acme.save()
     throttles.suspend_path(others[0], group, length=timedelta(hours=3), reason="y" * 300, actor=operator)
 
+    target, cause = read_target(f"{'t' * 60}@{'r' * 60}.example"), Cause(SuppressionReason.MANUAL, detail="d" * 300)
+    suppressions.add(suppressions.Owner(), target, cause, actor=operator)
     stand_with_receivers(others[1], group, operator)
     silent = {f"{'n' * 60}-{n}": {"part": "worker", "since": timezone.now().isoformat()} for n in range(3)}
     episodes.watch({"worker_silent": Found(silent)})
@@ -289,6 +299,9 @@ def pages_of_operations(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]
     episodes.mute(alert, until=timezone.now() + timedelta(days=1), reason="m" * 300, actor=operator)
 
     brake = braked_and_scored(cast)
+    told = b"domain,date,userReportedSpamRatio,domainReputation\nacme.example,%s,0.4%%,LOW\n" + b"x" * 300
+    today = timezone.now().date().isoformat().encode()
+    brought = provider_imports.take_up(told % today, file_name="f" * 200 + ".csv", actor=operator)
 
     def visit(window: Any) -> Iterator[tuple[str, Any]]:
         window.sign_in("alice@acme.example")
@@ -310,6 +323,8 @@ def pages_of_operations(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]
             ("standing, one", f"/operator/standing/{others[1].pk}/{group.pk}/"),
             ("warm-up, start", f"/operator/standing/{others[1].pk}/{group.pk}/start/"),
             ("checks", f"/operator/sources/{others[1].pk}/checks/"),
+            ("suppressions for everybody", "/operator/suppressions/"),
+            ("suppressions for everybody, add", "/operator/suppressions/add/"),
             ("sources", "/operator/sources/"),
             ("sources, nothing", "/operator/sources/?q=zzz"),
             ("source", f"/operator/sources/{first.pk}/"),
@@ -333,6 +348,9 @@ def pages_of_operations(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]
             ("brakes", "/operator/brakes/"),
             ("brake", f"/operator/brakes/{brake.pk}/"),
             ("brake, release", f"/operator/brakes/{brake.pk}/release/"),
+            ("operators' audit", "/operator/audit/"),
+            ("provider data", "/operator/provider-data/"),
+            ("provider import", f"/operator/provider-data/{brought.pk}/"),
             ("operated tenant, pause", "/operator/tenants/acme/suspend/"),
         ):
             yield name, window.open(address)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from delivery.core import replies
 from delivery.core.envelope import MailCommand, RcptCommand
 from delivery.core.replies import OwnReply, Rejection
 from smtpgate import server
-from smtpgate.boundary import Boundary
+from smtpgate.boundary import Boundary, Network
 from smtpgate.limits import Limits
 from smtpgate.protocol import SmtpProtocol
 from smtpgate.tls import Certificate
@@ -51,6 +52,7 @@ class Taken:
     mail: MailCommand
     recipients: list[RcptCommand]
     content: bytes
+    peer: str
 
 
 @dataclass
@@ -118,13 +120,17 @@ class DeskSession(SmtpProtocol):
             raise self.desk.fails_with
         await self.desk.may_answer.wait()
         assert self.mail is not None
-        self.desk.taken.append(Taken(self.mail, list(self.recipients), content))
+        self.desk.taken.append(Taken(self.mail, list(self.recipients), content, self.address))
         return replies.ACCEPTED
 
 
-async def open_desk(loop: LoopThread, certificate_file: Path | None, host: str, limits: Limits) -> Desk:
+async def open_desk(
+    loop: LoopThread, certificate_file: Path | None, host: str, limits: Limits, proxies: Sequence[Network] = ()
+) -> Desk:
     certificate = Certificate(certificate_file, certificate_file) if certificate_file else None
-    boundary = Boundary(limits, hostname="relay.test", tls_context=certificate.context if certificate else None)
+    boundary = Boundary(
+        limits, hostname="relay.test", tls_context=certificate.context if certificate else None, proxies=proxies
+    )
     plain, implicit = server.bind([(host, 0)], is_implicit_tls=False) + server.bind([(host, 0)], is_implicit_tls=True)
     desk = Desk(plain.socket.getsockname()[:2], implicit.socket.getsockname()[:2], boundary, loop)
     desk.may_answer.set()

@@ -20,7 +20,8 @@ from delivery import history, interventions, message_log, sending_again
 from delivery.acceptance.submission import Once, Submission
 from delivery.core.classification import ReplyClass
 from delivery.core.states import EventKind, RecipientState
-from delivery.history import AttemptView, EventView, LogFilter, RecipientRow, RecipientView
+from delivery.history import AttemptView, EventView, RecipientRow, RecipientView
+from delivery.log_filters import LogFilter
 from delivery.message_log import MessageFilter
 from delivery.models import Message
 from delivery.queue.control import Changed, Which

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 import msgspec
+from django.db import transaction
 from django.utils.translation import gettext_noop as _
 from django.views.decorators.debug import sensitive_variables
 from rest_framework.request import Request
@@ -19,8 +20,9 @@ from accounts import quotas, tenants
 from accounts.credentials import API_SCOPES, OPERATE
 from accounts.models import Tenant
 from accounts.refusals import NotFound, Refused
-from delivery import history, sources
+from delivery import sources
 from delivery.models import Route, SourceAddress, SourcePool
+from delivery.queue.figures import queue_stats
 from delivery.routing import own_routes
 from delivery.tenants import open_tenant
 from relayweb.api.pagination import cursor_of, read_cursor
@@ -267,6 +269,17 @@ class NewSource(Input, frozen=True):
     note: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
 
+class SourceChange(Input, frozen=True):
+    """What is not given stays."""
+
+    ehlo_name: Annotated[str, msgspec.Meta(min_length=1, max_length=255)] | msgspec.UnsetType = msgspec.UNSET
+    pool: Annotated[str, msgspec.Meta(max_length=48, description=_("moves it within seconds"))] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
+    weight: Annotated[int, msgspec.Meta(ge=1, le=1000)] | msgspec.UnsetType = msgspec.UNSET
+    note: Annotated[str, msgspec.Meta(max_length=500)] | msgspec.UnsetType = msgspec.UNSET
+
+
 class Sources(OperatorView):
     @operation(
         "list_sources", tag="operator", says=_("Addresses that mail leaves from"), query=SourceQuery, answer=SourceList
@@ -301,6 +314,23 @@ class SourceOne(OperatorView):
     def get(self, request: Request, source_id: UUID) -> Response:
         self.asked(NoParameters)
         return Response(_source(sources.find_source(source_id)))
+
+    @operation(
+        "change_source",
+        tag="operator",
+        says=_("Its name, pool, weight and note"),
+        body=SourceChange,
+        answer=SourceShape,
+    )
+    def patch(self, request: Request, source_id: UUID) -> Response:
+        given = given_of(self.given(SourceChange))
+        found = sources.find_source(source_id)
+        now = {"ehlo_name": found.ehlo_name, "pool": found.pool.name, "weight": found.weight, "note": found.note}
+        try:
+            changed = sources.update_source(found, actor=self.caller.actor, **{**now, **given})
+        except NotFound:
+            raise unknown_value("pool", "there is no such pool") from None
+        return Response(_source(sources.find_source(changed.pk)))
 
     @operation(
         "remove_source", tag="operator", says=_("Retire an address; adding it again brings it back"), query=NoParameters,
@@ -346,6 +376,7 @@ class PoolShape(Shape, frozen=True):
     name: str
     kind: Annotated[str, msgspec.Meta(description=_("shared, dedicated or quarantine"))]
     tenant: Annotated[str | None, msgspec.Meta(description=_("of a dedicated pool"))]
+    standby: Annotated[str | None, msgspec.Meta(description=_("takes over while none of its addresses can be used"))]
     sources: list[str | None]
     note: str | None
     created_at: Moment
@@ -385,7 +416,36 @@ class Pools(OperatorView):
         return Response(_pool(pool), status=201)
 
 
+class PoolChange(Input, frozen=True):
+    """What is not given stays; null takes the stand-by away."""
+
+    standby: Annotated[str, msgspec.Meta(max_length=48, description=_("name of a pool"))] | msgspec.UnsetType | None = (
+        msgspec.UNSET
+    )
+    note: Annotated[str, msgspec.Meta(max_length=500)] | msgspec.UnsetType = msgspec.UNSET
+
+
 class PoolOne(OperatorView):
+    @operation("get_pool", tag="operator", says=_("One pool"), query=NoParameters, answer=PoolShape)
+    def get(self, request: Request, name: str) -> Response:
+        self.asked(NoParameters)
+        return Response(_pool(sources.find_pool(name)))
+
+    @operation("change_pool", tag="operator", says=_("Its stand-by and note"), body=PoolChange, answer=PoolShape)
+    def patch(self, request: Request, name: str) -> Response:
+        given = self.given(PoolChange)
+        found = sources.find_pool(name)
+        with transaction.atomic():
+            if given.standby is not msgspec.UNSET:
+                try:
+                    standby = sources.find_pool(given.standby) if given.standby else None
+                except NotFound:
+                    raise unknown_value("standby", "there is no such pool") from None
+                found = sources.set_standby(found, standby, actor=self.caller.actor)
+            if given.note is not msgspec.UNSET:
+                found = sources.update_pool(found, actor=self.caller.actor, note=given.note)
+        return Response(_pool(found))
+
     @operation("remove_pool", tag="operator", says=_("Remove an empty pool"), query=NoParameters, answer=PoolShape)
     def delete(self, request: Request, name: str) -> Response:
         self.asked(NoParameters)
@@ -401,6 +461,7 @@ def _pool(pool: SourcePool) -> PoolShape:
         name=pool.name,
         kind=pool.kind,
         tenant=pool.tenant.slug if pool.tenant else None,
+        standby=pool.standby.name if pool.standby else None,
         sources=[source.address for source in pool.sources.all() if source.state != "retired"],
         note=pool.note or None,
         created_at=pool.created_at,
@@ -494,7 +555,7 @@ class Queue(OperatorView):
     @operation("get_queue", tag="operator", says=_("What waits, by provider"), query=NoParameters, answer=QueueShape)
     def get(self, request: Request) -> Response:
         self.asked(NoParameters)
-        stats = history.queue_stats()
+        stats = queue_stats()
         return Response(
             QueueShape(
                 opened=stats.open,

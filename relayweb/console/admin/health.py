@@ -15,10 +15,10 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 
-from delivery import history
 from delivery.alerts import episodes
 from delivery.brakes.pulling import appeals_waiting, pulled_by_step
 from delivery.models import Worker
+from delivery.queue.figures import queue_stats, tenants_with_open_mail, workers
 from relayweb import health
 from relayweb.console import words
 from relayweb.console.access import operator_page
@@ -57,7 +57,7 @@ def live(request: HttpRequest) -> HttpResponse:
 def _figures(request: HttpRequest) -> dict[str, object]:
     now = timezone.now()
     answer = json.loads(health.ready(request).content)
-    queue = history.queue_stats()
+    queue = queue_stats()
     parts = [(PARTS.get(name, name), state == "ok") for name, state in answer["parts"].items()]
     return {
         "parts": parts,
@@ -66,8 +66,8 @@ def _figures(request: HttpRequest) -> dict[str, object]:
         "section": "operations",
         "queue": queue,
         "providers": [(words.GROUPS.get(row.provider, row.title), row) for row in queue.by_provider],
-        "workers": [WorkerLine(worker, worker.heartbeat_at < now - SILENT_AFTER) for worker in history.workers()],
-        "tenants": history.tenants_with_open_mail(),
+        "workers": [WorkerLine(worker, worker.heartbeat_at < now - SILENT_AFTER) for worker in workers()],
+        "tenants": tenants_with_open_mail(),
         "brakes": [(STEPS[step], number) for step, number in pulled_by_step()],
         "appeals": appeals_waiting(),
         "alerts": sum(one.firing for one in episodes.open_by_kind()),

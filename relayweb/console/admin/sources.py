@@ -18,12 +18,14 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts.refusals import NotFound, Refused
 from delivery import operations, sources, standing
-from delivery.models import SourceAddress, SourcePool, SourceState
+from delivery.models import ProviderDataKind, SourceAddress, SourcePool, SourceState
 from delivery.models.source import DEFAULT_POOL
 from delivery.operations import SourceFilter
+from delivery.provider_data import imports
 from delivery.source_checks import checks
 from delivery.warmup import plans
 from relayweb.console.access import operator_page
+from relayweb.console.admin import provider_data
 from relayweb.console.admin.asking import Question, actor_of, ask
 from relayweb.console.admin.labels import CHECK_STATES, SOURCE_STATES, Change, group_title, source_name
 from relayweb.console.forms import ConsoleForm, tell, tell_refusal
@@ -144,6 +146,10 @@ def page(request: HttpRequest, source_id: UUID) -> HttpResponse:
         "check": check,
         "check_mark": CHECK_STATES[check.state] if check else None,
         "is_warming": any(one.is_warming for one in standings) or plans.is_planned(source),
+        "provider": provider_data.KINDS[ProviderDataKind.MICROSOFT],
+        "heads": provider_data.SNDS_HEADS,
+        "own_heads": provider_data.SNDS_OWN,
+        "days": provider_data.snds_lines(imports.of_source(source)),
         "changes": [Change(entry) for entry in operations.changes_of(source.pk, noun="source")],
     }
     return render(request, "console/admin/sources/page.html", context)

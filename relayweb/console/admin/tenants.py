@@ -17,12 +17,15 @@ from accounts import audit, quotas, tenants, trust
 from accounts.models import Tenant, TenantState
 from accounts.refusals import NotFound, Refused
 from delivery import operations
-from delivery.models import Brake, DomainState, SendingDomain, Stream
+from delivery.models import Brake, DomainState, ProviderDataKind, SendingDomain, Stream
 from delivery.models.source import DEFAULT_POOL
+from delivery.provider_data import imports
 from delivery.reputation import senders
-from relayweb.console import score_words
+from relayweb.console import domain_lists, score_words
 from relayweb.console.access import operator_page
+from relayweb.console.admin import provider_data
 from relayweb.console.admin.asking import Question, actor_of, ask
+from relayweb.console.admin.audit import masked
 from relayweb.console.admin.brakes import LevelForm
 from relayweb.console.admin.labels import TENANT_STATES, Change
 from relayweb.console.forms import ConsoleForm, tell, tell_refusal
@@ -118,7 +121,7 @@ def _page(
         "score": senders.latest(tenant),
         "brakes": Brake.objects.of(tenant).filter(ended_at=None).count(),
         "brake_level": LevelForm(initial={"level": tenant.brake_level}),
-        "changes": [Change(entry) for entry in changes.rows],
+        "changes": [Change(masked(entry)) for entry in changes.rows],
     }
     return render(request, "console/admin/tenants/page.html", context)
 
@@ -158,6 +161,11 @@ def domain_page(request: HttpRequest, slug: str, name: str) -> HttpResponse:
         "title": domain.name,
         "answer": _answer_of_score(found),
         "score": found,
+        "listings": domain_lists.listings_of(domain),
+        "provider": provider_data.KINDS[ProviderDataKind.GOOGLE],
+        "heads": provider_data.GOOGLE_HEADS,
+        "own_heads": provider_data.GOOGLE_OWN,
+        "days": provider_data.google_lines(imports.of_domain(domain)),
     }
     return render(request, "console/admin/tenants/domain.html", context)
 

@@ -18,9 +18,9 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts.refusals import NotFound, Refused
 from delivery import sources, throttles
-from delivery.history import TookTooLong
 from delivery.models import Path, ProviderGroup, SourceAddress
 from delivery.shaping import pace
+from delivery.time_limit import TookTooLong
 from delivery.transport.tls_policy import TlsMode
 from relayweb.console import words
 from relayweb.console.access import operator_page

@@ -36,6 +36,7 @@ class Command(BaseCommand):
             node=settings.NODE,
             number=number,
             certificate=_certificate(),
+            proxies=settings.GATE_PROXIES,
         )
         await server.serve(gate, number=number)
 

@@ -68,6 +68,8 @@ def test_everything_else_is_told_the_same(wire: Wire) -> None:
         bounce_mailbox(domain="bounce.example.com"),
         f"b-{'a' * 48}@{DOMAIN}",
         f"u-{'a' * 45}@{DOMAIN}",
+        f"u-{'a' * 44}=@{DOMAIN}",
+        f"b-{'a' * 47}=@{DOMAIN}",
         f"somebody@{DOMAIN}",
         "bob@example.com",
         "fbl@example.com",

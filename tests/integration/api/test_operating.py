@@ -6,13 +6,24 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from accounts.audit import Actor
 from accounts.credentials import api_key, issue_credential
 from accounts.models import AuditEntry, Tenant
 from accounts.refusals import Refused
+from delivery.brakes import pulling
 from delivery.foundation import lay
-from delivery.models import Route
+from delivery.models import (
+    Alert,
+    Brake,
+    Path,
+    ProviderGroup,
+    ReputationScore,
+    Route,
+    SenderScore,
+    SendingDomain,
+)
 from tests.integration.api.conftest import Program
 from tests.integration.api.test_managing import _audited, _ok, _refused
 from tests.integration.api.test_sending import URL
@@ -71,6 +82,108 @@ def test_sources_and_pools(operator: Program) -> None:
     assert _ok(operator.call("DELETE", f"{V1}/pools/empty"))["name"] == "empty"
     _refused(operator.post(f"{V1}/sources", {"address": "192.0.2.78", "pool": "none"}), 422, "unknown_value", "pool")
     _refused(operator.post(f"{V1}/sources", {"address": "here"}), 422, "address_malformed", "address")
+
+
+def test_sources_and_pools_are_changed_and_the_rest_stays(operator: Program) -> None:
+    for name in ("own", "other"):
+        _ok(operator.post(f"{V1}/pools", {"name": name, "note": "first"}), 201)
+    source = _ok(operator.post(f"{V1}/sources", {"address": "192.0.2.77", "pool": "own", "note": "rack 3"}), 201)
+    path = f"{V1}/sources/{source['id']}"
+
+    moved = _ok(operator.call("PATCH", path, {"pool": "other", "weight": 3}))
+    assert (moved["pool"], moved["weight"], moved["note"]) == ("other", 3, "rack 3")
+    assert _ok(operator.call("PATCH", path, {}))["pool"] == "other"
+    _refused(operator.call("PATCH", path, {"pool": "none"}), 422, "unknown_value", "pool")
+    _refused(operator.call("PATCH", path, {"ehlo_name": "no name"}), 422, "ehlo_malformed", "ehlo")
+    changed = _ok(operator.call("PATCH", f"{V1}/pools/own", {"standby": "other"}))
+    assert (changed["standby"], changed["note"]) == ("other", "first")
+    assert _ok(operator.call("PATCH", f"{V1}/pools/own", {"standby": None, "note": ""}))["standby"] is None
+    _refused(operator.call("PATCH", f"{V1}/pools/own", {"standby": "own"}), 422, "standby_chain", "standby")
+    assert _ok(operator.get(f"{V1}/pools/own"))["note"] is None
+
+    assert _audited(operator)[-5:] == ["source.update", "source.move", "pool.standby", "pool.standby", "pool.update"]
+
+
+def test_brakes_are_pulled_answered_and_let_go(operator: Program, acme: Program, world: World) -> None:
+    body = {"tenant": "acme", "step": "hold", "reason": "spam traps"}
+    pulled = _ok(operator.post(f"{V1}/brakes", body), 201)
+    path = f"{V1}/brakes/{pulled['id']}"
+    assert (pulled["tenant"], pulled["rule"], pulled["appeal_waits"]) == ("acme", "operator", False)
+    _refused(operator.post(f"{V1}/brakes", body), 422, "state_unchanged", "step")
+    _refused(operator.post(f"{V1}/brakes", {**body, "tenant": "nobody"}), 422, "unknown_value", "tenant")
+    _refused(operator.post(f"{V1}/brakes", {**body, "credential": "none"}), 422, "unknown_value", "credential")
+    _refused(operator.post(f"{path}/refuse", {"answer": "no"}), 422, "state_unchanged")
+    sample = {
+        "domain": "far.test",
+        "class": "bad_mailbox",
+        "reply": "550 <x@far.test>",
+        "recipient": "r",
+        "message": "m",
+    }
+    Brake.objects.update(evidence={"bad": 1, "samples": [sample]})
+    pulling.appeal(Brake.objects.select_related("tenant").get(), "please", actor=Actor("alice@acme.example"))
+
+    (listed,) = _ok(operator.get(f"{V1}/brakes?tenant=acme"))["data"]
+    assert listed["appeal_waits"] is True
+    assert _ok(operator.get(f"{V1}/brakes?tenant=globex"))["data"] == []
+    kept = _ok(operator.post(f"{path}/refuse", {"answer": "Clean the list."}))
+    assert [(one["text"], one["answer"], one["is_granted"]) for one in kept["appeals"]] == [
+        ("please", "Clean the list.", False)
+    ]
+    assert kept["evidence"]["samples"] == [{"domain": "far.test", "class": "bad_mailbox", "reply": "550 <***>"}]
+    assert _ok(operator.post(f"{path}/release", {"answer": "Thank you."}))["ended_at"] is not None
+    assert [one["id"] for one in _ok(operator.get(f"{V1}/brakes?ended=true"))["data"]] == [pulled["id"]]
+    _refused(acme.post(f"{path}/release", {}), 403, "scope_missing")
+    assert _audited(operator)[-3:] == ["brake.pull", "brake.refuse", "brake.release"]
+
+
+def test_alerts_are_taken_given_back_and_muted(operator: Program, acme: Program) -> None:
+    now = timezone.now()
+    made = [
+        Alert.objects.create(kind="disk", subject=name, severity="critical", opened_at=now, evidence={"percent": 4.2})
+        for name in ("a", "b")
+    ]
+    path = f"{V1}/alerts/{made[0].pk}"
+
+    first = _ok(operator.get(f"{V1}/alerts?limit=1"))
+    assert [one["subject"] for one in first["data"]] == ["b"]
+    assert [one["subject"] for one in _ok(operator.get(f"{V1}/alerts?cursor={first['next_cursor']}"))["data"]] == ["a"]
+    assert _ok(operator.post(f"{path}/acknowledge", {"note": "on it"}))["acknowledged_note"] == "on it"
+    assert _ok(operator.post(f"{path}/give-back"))["acknowledged_by"] is None
+    assert _ok(operator.post(f"{path}/mute", {"hours": 2160, "reason": "known"}))["mute_reason"] == "known"
+    _refused(operator.post(f"{path}/mute", {"hours": 1}), 400, "invalid_request", "reason")
+    assert _ok(operator.post(f"{path}/unmute"))["muted_until"] is None
+    Alert.objects.filter(pk=made[0].pk).update(closed_at=now)
+    _refused(operator.post(f"{path}/acknowledge", {}), 422, "alert_closed")
+    assert [one["subject"] for one in _ok(operator.get(f"{V1}/alerts?closed=true"))["data"]] == ["a"]
+    assert _ok(operator.get(path))["evidence"] == {"percent": 4.2}
+    _refused(acme.get(f"{V1}/alerts"), 403, "scope_missing")
+    assert _audited(operator)[-4:] == ["alert.acknowledge", "alert.take_back", "alert.mute", "alert.unmute"]
+
+
+def test_scores_are_read_with_their_terms(operator: Program, acme: Program, world: World) -> None:
+    assert _ok(operator.get(f"{V1}/tenants/acme/scores")) == {"tenant": "acme", "score": None, "domains": []}
+    terms = [{"name": "unknown", "value": 0.05, "factor": 0.65, "costs": 35.0}]
+    domain = SendingDomain.objects.get(tenant=world.cast.acme)
+    for of in (None, domain):
+        SenderScore.objects.create(
+            tenant=world.cast.acme, domain=of, score=65, terms=terms, figures={"24": {"accepted": 95, "unknown": 5}}
+        )
+    source = _ok(operator.post(f"{V1}/sources", {"address": "192.0.2.77"}), 201)
+    path = Path.objects.create(
+        source_id=source["id"], group=ProviderGroup.objects.create(key="g", kind="provider", title="G")
+    )
+    ReputationScore.objects.create(
+        source=path.source, group=path.group, score=40, cap=40, cap_reason="reverse_dns", terms=terms, figures={}
+    )
+
+    found = _ok(operator.get(f"{V1}/tenants/acme/scores"))
+    assert (found["score"]["score"], found["score"]["would_raise_it"]) == (65, ["unknown"])
+    assert found["score"]["terms"] == terms
+    assert [(one["domain"], one["score"]["score"]) for one in found["domains"]] == [(domain.name, 65)]
+    (one,) = _ok(operator.get(f"{V1}/sources/{source['id']}/scores"))["data"]
+    assert (one["provider"], one["score"]["would_raise_it"]) == ("g", ["reverse_dns", "unknown"])
+    _refused(acme.get(f"{V1}/tenants/acme/scores"), 403, "scope_missing")
 
 
 def test_an_operators_route_may_be_private(operator: Program) -> None:

@@ -8,13 +8,17 @@ import re
 from pathlib import Path
 
 from django.test import Client
+from django.utils import translation
+from django.utils.translation import override
 
 from accounts import audit
 from accounts.audit import Actor
 from accounts.identifiers import uuid7
+from accounts.models import TenantState
 from delivery.changes import VERBS
-from delivery.models import LOG_KINDS
+from delivery.models import LOG_KINDS, DomainState, SourceState, WarmUpState, WebhookState
 from relayweb.console import deeds
+from tests.integration.console.conftest import SignedIn
 from tests.support.journeys import Cast
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -99,6 +103,55 @@ def test_the_export_holds_everything_that_fits_and_no_formula(cast: Cast, alice:
     assert rows[0]["before"] == "role=analyst"
 
 
+def test_operators_read_what_they_did_everywhere_and_no_word_of_mail(cast: Cast, signed_in: SignedIn) -> None:
+    olivia = Actor.person(cast.olivia, peer_address="192.0.2.1")
+    audit.record(olivia, "pool.add", object_name="fast", after={"kind": "quarantine"})
+    audit.record(
+        olivia,
+        "tenant.suspend",
+        tenant=cast.acme,
+        object_id=cast.acme.id,
+        object_name="acme",
+        after={"state": "suspended"},
+    )
+    audit.record(
+        olivia, "message.cancel", tenant=cast.globex, object_id=uuid7(), object_name="secret subject",
+        after={"to": "secret"},
+    )  # fmt: skip
+    audit.record(
+        Actor.system("brakes"), "brake.pull", tenant=cast.globex, object_id=uuid7(), object_name="globex",
+        after={"step": "hold"},
+    )  # fmt: skip
+    _write(cast, 3)  # alice's own
+    client = signed_in(cast.olivia)
+
+    page = client.get("/operator/audit/").content.decode()
+    assert page.count('class="rw-when"') == 4
+    assert "secret" not in page and "Quarantine" in page and "Paused" in page and "Held" in page
+    for query, number in (("tenant=globex", 2), ("tenant=nobody", 0), ("noun=pool", 1), ("person=relayweb", 1)):
+        assert client.get(f"/operator/audit/?{query}").content.decode().count('class="rw-when"') == number, query
+    text = b"".join(client.get("/operator/audit/export/?tenant=globex")).decode("utf-8-sig")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [(row["action"], row["tenant"]) for row in rows] == [("brake.pull", "globex"), ("message.cancel", "globex")]
+    assert "secret" not in text
+    assert "secret" not in client.get("/operator/tenants/globex/").content.decode()
+
+
+def test_machine_words_and_names_of_values_are_read_in_ones_language() -> None:
+    changed = deeds.changes(
+        {"state": "active", "groups": ["docomo"]}, {"state": "suspended", "groups": "all", "brake_level": "strict"}
+    )
+    with translation.override("ja"):
+        words = [(str(name), before, after) for name, before, after in changed]
+        written = deeds.changes({"state": "active"}, {"state": "suspended"})
+    assert [(before, after) for _name, before, after in words] == [
+        ("Active", "Paused"),
+        ("docomo", "all"),
+        ("", "strict"),
+    ]
+    assert not any(text.isascii() for _name, *both in written for text in both)
+
+
 def test_every_action_of_the_code_has_words() -> None:
     """What is written by ``audit.record`` under a name made at run time stands in the second list."""
     written = set()
@@ -117,3 +170,11 @@ def test_every_action_of_the_code_has_words() -> None:
 
 
 KNOWN_NOUNS = {name.split(".")[0] for name in deeds.DEEDS}
+
+
+def test_every_state_that_the_log_names_has_a_word() -> None:
+    kinds = (TenantState, DomainState, WebhookState, SourceState, WarmUpState)
+
+    assert {state.value for kind in kinds for state in kind} == set(deeds.STATES)
+    with override("ja"):
+        assert deeds.changes({"state": "active"}, {"state": "suspended"})[0][1:] == ("有効", "停止中")

@@ -252,3 +252,19 @@ def test_the_operators_logo_and_links_stand_on_pages_and_in_letters(cast: Cast, 
     assert 'href="https://operator.example/terms"' in letter.alternatives[0][0]
     assert ["no PNG, JPEG or WebP" in error.msg for error in refused] == [True]
     assert 'class="rw-logo" src=' not in without
+
+
+def test_the_switcher_leads_to_the_same_page_where_the_other_tenant_has_it(cast: Cast, alice: Client) -> None:
+    from accounts.models import Membership, Role
+
+    Membership.objects.create(tenant=cast.globex, user=cast.alice, role=Role.ANALYST)
+    message = write_message(cast.acme, EXAMPLES[0])
+
+    for path, leads_to in (
+        ("suppressions/", "suppressions/"),
+        ("statistics/?days=30", "statistics/"),
+        ("settings/", ""),  # for admins
+        (f"messages/{message.pk}/", ""),
+    ):
+        page = alice.get(f"/t/acme/{path}").content.decode()
+        assert f'<a href="/t/globex/{leads_to}">Globex' in page, path

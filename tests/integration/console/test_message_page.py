@@ -13,7 +13,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from delivery import history, quiet_hours
-from delivery.models import Lane, Message, Node, Path, QueueEntry, Recipient, SourceAddress
+from delivery.models import Lane, Message, Node, OwedDsn, Path, QueueEntry, Recipient, SourceAddress
 from tests.support.journeys import CONTENT, EXAMPLES, Cast, Fate, write_message
 
 BY_ADDRESS = {fate.address: fate for fate in EXAMPLES}
@@ -309,3 +309,21 @@ def test_a_message_is_shown_whole_with_every_attempt(cast: Cast) -> None:
 @pytest.mark.parametrize("stored", [b"", b"not json", b"{}", b"[[1]]", b'"text"', b"\xff\xfe"])
 def test_a_damaged_transcript_gives_no_lines(stored: bytes) -> None:
     assert history.read_transcript(stored) == ()
+
+
+def test_it_shows_what_the_author_was_told_and_leads_to_the_report(cast: Cast, alice: Client) -> None:
+    message = write_message(cast.acme, BY_ADDRESS[EXAMPLES[2].address])
+    report = write_message(cast.acme, EXAMPLES[0], subject="Your mail could not be delivered")
+    recipient = Recipient.objects.get(message_id=message.pk)
+    moment = datetime.now(tz=UTC)
+    common = {"tenant": cast.acme, "message_id": message.pk, "recipient_id": recipient.pk, "due_at": moment}
+    OwedDsn.objects.create(
+        **common, action="failed", happened_at=moment, written_at=moment, outcome="written", told_in=report.pk
+    )
+    OwedDsn.objects.create(**common, action="delayed", happened_at=moment)
+
+    page = alice.get(f"/t/acme/messages/{message.pk}/").content.decode()
+
+    assert "A report went to shop@acme.example: “Your mail could not be delivered”" in page
+    assert "A report to shop@acme.example is being written: “Your mail is delayed”" in page
+    assert f"/t/acme/messages/{report.pk}/?view=preview" in page

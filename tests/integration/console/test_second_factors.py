@@ -207,6 +207,17 @@ def test_an_answer_without_options_is_refused(cast: Cast) -> None:
     assert answer.status_code == 400
 
 
+def test_one_address_asks_for_passkeys_so_often_and_stops_nobody_else(cast: Cast) -> None:
+    def ask(address: str) -> int:
+        client = Client(HTTP_HOST="localhost", REMOTE_ADDR=address)
+        return int(client.post("/accounts/passkey/options/").status_code)
+
+    assert {ask("192.0.2.1") for _ in range(tries.PASSKEY.per_network)} == {200}
+
+    assert ask("192.0.2.1") == 429
+    assert ask("192.0.2.2") == 200
+
+
 def test_by_address_there_are_no_passkeys(cast: Cast) -> None:
     client = Client(HTTP_HOST="127.0.0.1")
 

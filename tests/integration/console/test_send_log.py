@@ -12,9 +12,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from delivery import history
-from delivery.core.states import RecipientState
 from delivery.log_filters import LogFilter
 from delivery.models import Recipient
+from delivery.queue.figures import queue_stats
+from delivery.time_limit import TookTooLong, within_the_time_limit
 from tests.support.journeys import EXAMPLES, Cast, Fate, Try, write_examples, write_message, write_rejections
 
 LOG = "/t/acme/messages/"
@@ -128,7 +129,7 @@ def test_a_search_past_its_time_limit_names_what_would_help(
     cast: Cast, alice: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def takes_too_long(*args: object, **kwargs: object) -> None:
-        raise history.TookTooLong
+        raise TookTooLong
 
     monkeypatch.setattr(history, "page_of_recipients", takes_too_long)
 
@@ -141,7 +142,7 @@ def test_a_statement_that_the_database_ends_took_too_long() -> None:
         cursor.execute("SET statement_timeout = 50")
 
     try:
-        with pytest.raises(history.TookTooLong), history._within_the_time_limit(), connection.cursor() as cursor:
+        with pytest.raises(TookTooLong), within_the_time_limit(), connection.cursor() as cursor:
             cursor.execute("SELECT pg_sleep(5)")
     finally:
         connection.close()
@@ -255,24 +256,11 @@ def test_without_rejections_the_page_says_what_would_appear(cast: Cast, alice: C
 # ---------------------------------------------------------------- for the command line
 
 
-def test_recipients_are_listed_newest_first_across_pages_and_to_a_limit(cast: Cast) -> None:
-    write_message(cast.acme, *(Fate(address=f"r{number}@news.example") for number in range(25)))
-    write_message(cast.globex, Fate(address="other@globex.example"))
-
-    listed = list(history.list_recipients(cast.acme, page_size=10))
-
-    assert len(listed) == 25
-    assert [row.recipient_id for row in listed] == sorted((row.recipient_id for row in listed), reverse=True)
-    assert len(list(history.list_recipients(cast.acme, limit=7, page_size=3))) == 7
-    assert list(history.list_recipients(cast.acme, states=[RecipientState.BOUNCED])) == []
-    assert list(history.list_recipients(cast.acme, since=datetime.now(tz=UTC))) == []
-
-
 def test_queue_figures_add_up(cast: Cast) -> None:
     write_message(cast.acme, *EXAMPLES)
     opened = [fate for fate in EXAMPLES if fate.state in {"queued", "deferred", "held"}]
 
-    figures = history.queue_stats()
+    figures = queue_stats()
 
     assert figures.open == len(opened)
     assert figures.open == figures.due + figures.claimed + figures.deferred + figures.held
@@ -283,5 +271,5 @@ def test_queue_figures_add_up(cast: Cast) -> None:
 
 
 def test_an_empty_queue_has_figures_too(db: None) -> None:
-    assert history.queue_stats().open == 0
-    assert history.queue_stats().by_provider == ()
+    assert queue_stats().open == 0
+    assert queue_stats().by_provider == ()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
+from django.contrib.sessions.models import Session
 from django.core import signing
+from django.db import connection
 from django.test import Client
 
 from accounts import people
-from accounts.models import User
+from accounts.models import SignedInBrowser, User
 from relayweb.console import tries
 from tests.support.journeys import PASSWORD, Cast
 
@@ -37,6 +41,40 @@ def test_the_session_gets_a_new_id_at_sign_in(cast: Cast) -> None:
     assert client.session.session_key != before
 
 
+def test_what_the_database_holds_of_a_session_signs_nobody_in(cast: Cast) -> None:
+    client = Client()
+    _sign_in(client, "alice@acme.example", PASSWORD)
+    cookie = client.cookies["relay_session"].value
+
+    stored = {*Session.objects.values_list("session_key", flat=True)} | {
+        *SignedInBrowser.objects.values_list("session_key", flat=True)
+    }
+
+    assert stored and cookie not in stored
+    for key in stored:
+        thief = Client()
+        thief.cookies["relay_session"] = key
+        assert thief.get("/t/acme/").status_code == 302
+    assert client.get("/t/acme/").status_code == 200
+
+
+def test_sessions_from_before_go_on(cast: Cast) -> None:
+    client = Client()
+    _sign_in(client, "alice@acme.example", PASSWORD)
+    cookie = client.cookies["relay_session"].value
+    Session.objects.update(session_key=cookie)
+    SignedInBrowser.objects.update(session_key=cookie)
+    assert client.get("/t/acme/").status_code == 302
+
+    migration = import_module("accounts.migrations.0011_session_keys_hashed")
+    with connection.cursor() as cursor:
+        cursor.execute(migration._HASH)
+        cursor.execute(migration._HASH)
+
+    client.cookies["relay_session"] = cookie
+    assert "this browser" in client.get("/me/security/").content.decode()
+
+
 def test_a_wrong_password_and_an_unknown_address_read_the_same(cast: Cast) -> None:
     client = Client(headers={"accept-language": "en"})
 
@@ -59,6 +97,31 @@ def test_too_many_tries_are_put_off_while_the_owner_goes_on_elsewhere(cast: Cast
     assert refused.status_code == 429
     assert int(refused["Retry-After"]) > 0
     assert _sign_in(owner, "alice@acme.example", PASSWORD).status_code == 302
+
+
+def test_guesses_from_everywhere_do_not_keep_the_owner_out(cast: Cast) -> None:
+    owner, other = Client(), Client()
+    _sign_in(owner, "alice@acme.example", PASSWORD)
+    _sign_in(other, "bob@acme.example", PASSWORD)
+    owner.post("/accounts/logout/")
+    other.post("/accounts/logout/")
+    for number in range(tries.PER_ACCOUNT + 1):  # a /64 each, of which one machine may have many
+        tries.may_try("alice@acme.example", f"2001:db8:0:{number:x}::1")
+
+    assert _sign_in(other, "alice@acme.example", PASSWORD).status_code == 429  # known, and for bob alone
+    for _ in range(tries.PER_ACCOUNT_AND_NETWORK - 1):
+        assert _sign_in(owner, "alice@acme.example", "mistyped").status_code == 200
+    assert _sign_in(owner, "Alice@acme.example", PASSWORD).status_code == 302
+
+
+def test_a_known_browser_may_not_guess_for_ever_either(cast: Cast) -> None:
+    client = Client()
+    _sign_in(client, "alice@acme.example", PASSWORD)
+    client.post("/accounts/logout/")
+    for _ in range(tries.PER_ACCOUNT_AND_NETWORK):
+        _sign_in(client, "alice@acme.example", "guess")
+
+    assert _sign_in(client, "alice@acme.example", PASSWORD).status_code == 429
 
 
 def test_somebody_inactive_cannot_sign_in(cast: Cast) -> None:

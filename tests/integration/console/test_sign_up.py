@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core import mail
 from django.test import Client
 from django.utils import timezone
 
@@ -262,6 +263,20 @@ def test_a_forgotten_password_is_replaced_by_mail(cast: Cast, signed_in: Any, ma
     assert elsewhere.get("/t/acme/messages/").status_code == 302
     assert _english().post(link, {"password": "another long password"}).status_code == 404
     assert "password was changed" in mailbox("alice@acme.example")[1].body
+
+
+@pytest.mark.parametrize(
+    "asked", ["alice@acme.exampl\u00e9", "al\u0131ce@acme.example", "alice@acme.exa\uff4dple", "kim@\u212ap.example"]
+)
+def test_a_link_goes_to_the_registered_spelling_alone(asked: str, cast: Cast, mailbox: Any) -> None:
+    """What looks or folds alike belongs to somebody else (CVE-2019-19844)."""
+    User.objects.create_user(email="kim@kp.example", password=PASSWORD)
+
+    answer = _english().post("/accounts/reset/", {"email": asked})
+
+    assert answer.status_code == 200
+    assert mailbox(asked) == []
+    assert {recipient for letter in mail.outbox for recipient in letter.to} <= {"alice@acme.example", "kim@kp.example"}
 
 
 def test_asking_for_an_unknown_address_reads_the_same_and_sends_nothing(cast: Cast, mailbox: Any) -> None:

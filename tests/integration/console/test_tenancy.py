@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from uuid import UUID
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import URLPattern, URLResolver, reverse
+from django.utils import timezone
 
 from accounts import invitations
 from accounts.audit import Actor
@@ -25,6 +29,7 @@ from delivery.models import (
     Message,
     SavedFilter,
     SendingDomain,
+    Stream,
     Suppression,
     SuppressionImport,
     SuppressionReason,
@@ -32,7 +37,7 @@ from delivery.models import (
 )
 from delivery.suppressions import Cause, Owner, read_target
 from relayweb import urls
-from tests.support.journeys import EXAMPLES, Cast, write_message
+from tests.support.journeys import EXAMPLES, Cast, Fate, write_message
 from tests.support.webhook_rows import write_call, write_webhook
 
 # A route below /t/<slug>/ stands here, or the inventory fails: what it needs, and that it is tried.
@@ -145,6 +150,7 @@ def acmes(cast: Cast) -> Message:
     return write_message(cast.acme, *EXAMPLES[:3], subject="confidential")
 
 
+MOST_QUERIES = 15
 _IDS = (
     "message_id",
     "domain_id",
@@ -204,6 +210,42 @@ def test_somebody_signed_out_is_led_to_the_sign_in(route: str, cast: Cast, acmes
 
     assert answer.status_code == 302
     assert answer["Location"].startswith("/accounts/login/?next=/t/acme/")
+
+
+def _write_many(cast: Cast) -> None:
+    """So many of each thing that a query for each row is seen."""
+    for number in range(MOST_QUERIES + 1):
+        write_message(cast.acme, EXAMPLES[0], subject=f"{number}")
+        write_call(write_webhook(cast.acme, name=f"hook {number}"))
+        issue_credential(cast.acme, kind="smtp", name=f"{number}", actor=Actor.system("test"))
+        Brake.objects.create(
+            tenant=cast.acme, rule="operator", step="slow", reason="-", pulled_by="olivia", ended_at=timezone.now()
+        )
+        Stream.objects.create(tenant=cast.acme, name=f"stream-{number}", kind="bulk")
+    owner = Owner(cast.acme)
+    for reason in (SuppressionReason.BOUNCE, SuppressionReason.UNSUBSCRIBE):
+        rows = {read_target(f"{reason}-{n}@far.example"): Cause(reason) for n in range(MOST_QUERIES + 1)}
+        suppressions.add_many(owner, rows, actor=Actor.system("test"))
+
+
+def test_no_page_asks_the_database_more_than_fifteen_times(cast: Cast, acmes: Message, alice: Client) -> None:
+    keys = {route: _key_of(route, cast) for route in ROUTES}
+    _write_many(cast)
+    write_message(cast.acme, Fate(address="open@far.example", state="deferred", group="docomo"))
+    session = alice.session
+    session["proved_at"] = int(time.time())
+    session.save()
+    asked: dict[str, int] = {}
+    shown = 0
+    for route in ROUTES:
+        with CaptureQueriesContext(connection) as queries:
+            answer = alice.get(_path(route, "acme", keys[route]))
+            b"".join(answer) if answer.streaming else answer.content
+        asked[route] = len(queries)
+        shown += answer.status_code == 200
+
+    assert {route: number for route, number in asked.items() if number > MOST_QUERIES} == {}
+    assert shown > len(ROUTES) // 2
 
 
 def _key_of(route: str, cast: Cast) -> UUID:

@@ -9,9 +9,11 @@ import pytest
 import zstandard
 from django.utils import timezone
 
+from accounts.identifiers import uuid7
 from accounts.models import CredentialUse
 from delivery.acceptance import rejections
 from delivery.acceptance.accept import check_mail, check_recipient
+from delivery.acceptance.policies import hops
 from delivery.acceptance.store import Durability
 from delivery.core import replies
 from delivery.core.envelope import parse_mail, parse_rcpt
@@ -196,6 +198,25 @@ async def test_mail_that_comes_back_to_us_for_the_same_recipient_is_a_loop(world
         await room.send("list@far.test", principal=globex, content=foreign, reverse_path="info@globex.example")
         # The same words from another host are nobody's trace.
         await room.send("list@far.test", content=returned.replace(b"by relay.test", b"by elsewhere.test"))
+
+
+async def test_our_own_message_id_coming_back_again_and_again_is_a_loop(world: World):
+    async with Room(world) as room:
+        first = await room.send("list@far.test", content=mail().replace(b"Message-ID", b"X-Was"))
+        own = await room.value("SELECT header_message_id FROM delivery_message WHERE id = %s", first)
+        assert str(first) in own
+        # Whoever passes it on has taken our trace fields out.
+        stripped = f"Message-ID: {own}\r\n".encode() + mail().replace(b"Message-ID", b"X-Was")
+        for _time in range(hops.MOST_TIMES_SEEN - 1):
+            await room.send("list@far.test", content=stripped)
+
+        with pytest.raises(Rejection) as caught:
+            await room.send("list@far.test", content=stripped)
+        assert caught.value.reply == replies.MAIL_LOOP
+        # To others it goes on, and so does an id in our form that is none of ours.
+        await room.send("bob@far.test", content=stripped)
+        for _time in range(hops.MOST_TIMES_SEEN + 1):
+            await room.send("list@far.test", content=stripped.replace(str(first).encode(), str(uuid7()).encode()))
 
 
 async def test_what_is_certain_at_mail_and_rcpt_is_refused_there(world: World):

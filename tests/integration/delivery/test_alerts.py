@@ -148,6 +148,7 @@ def test_a_letter_is_tried_again_and_a_kill_between_costs_one_more_at_the_most()
     assert outbox.send_due(alerting.send, now=NOW + 60 * MINUTE) == 0
     assert [one.to for one in mail.outbox] == [["ops@operator.example"]] * 2
     assert "a" in mail.outbox[0].subject and "/operator/alerts/" in mail.outbox[0].body
+    assert "Step by step: docs/runbooks.md#disk-or-database-full" in mail.outbox[0].body
 
     def fails(_telling: AlertTelling) -> None:
         raise OSError("refused")
@@ -251,7 +252,8 @@ def test_operators_take_mute_and_test_on_the_pages(cast: Cast, django_assert_max
     assert olivia.get("/operator/alerts/?before=" + page.split("before=")[1].split('"')[0]).status_code == 200
 
     assert "It is yours." in olivia.post(f"{place}acknowledge/", {"note": "mine"}, follow=True).content.decode()
-    assert "mine" in olivia.get(place).content.decode()
+    shown = olivia.get(place).content.decode()
+    assert "mine" in shown and "docs/runbooks.md#worker-silent" in shown
     assert "reminders every day" in olivia.post(f"{place}take-back/", follow=True).content.decode()
     muted = olivia.post(f"{place}mute/", {"hours": "2", "reason": "moving house"}, follow=True).content.decode()
     assert "moving house" in muted

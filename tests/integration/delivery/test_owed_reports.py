@@ -266,6 +266,9 @@ async def test_a_report_is_written_once_whoever_dies_when(world: World) -> None:
         await in_thread(_owe, bob)
         await room.rows("UPDATE delivery_owed_dsn SET due_at = now()")
         contents = await in_thread(written_reports)
+        assert await room.value(
+            "SELECT count(DISTINCT told_in) FROM delivery_owed_dsn JOIN delivery_message ON delivery_message.id = told_in"
+        ) == len(contents)
 
     told = [row.address for content in contents for row in read_report(content).rows]
     assert sorted(told) == ["bob@far.test", "eve@far.test"]

@@ -12,7 +12,8 @@ import pytest
 from accounts import factors, sealing
 from accounts.audit import Actor
 from accounts.identifiers import uuid7
-from accounts.models import Tenant, User
+from accounts.models import AuditEntry, Tenant, User
+from accounts.refusals import Refused
 from delivery import domains, keys
 from delivery.core.content import read_header_section
 from delivery.core.unsubscribing import make_token
@@ -157,6 +158,34 @@ def test_a_secret_whose_key_is_gone_is_said(acme: Tenant, operator: Actor, setti
 
     with pytest.raises(sealing.SealingError):
         keys.reseal_all(actor=operator)
+
+
+def test_a_new_key_takes_over_once_its_record_is_seen_and_not_before(
+    acme: Tenant, alice: Actor, operator: Actor, name_server: FakeDns
+) -> None:
+    domain = domains.add_domain(acme, "acme.example", actor=alice)
+    _publish(name_server, domain, "rw1", "rw2")
+    domains.check_domain(domain)
+    old = DkimKey.objects.get(domain=domain, selector="rw2")
+
+    made = domains.renew_key(domain, actor=operator)
+
+    assert (made.selector, made.pk != old.pk, made.public_record != old.public_record) == ("rw2", True, True)
+    with pytest.raises(Refused, match=r"rw2\._domainkey\.acme\.example"):
+        domains.switch_key(domain, actor=operator)
+    assert DkimKey.objects.get(domain=domain, state="signing").selector == "rw1"
+
+    _publish(name_server, domain, "rw1", "rw2")
+    assert domains.switch_key(domain, actor=operator).pk == made.pk
+    domains.check_domain(domain)
+    assert DkimKey.objects.get(domain=domain, state="signing").pk == made.pk
+    assert list(DkimKey.objects.filter(domain=domain, state="retired")) == [old]
+    domains.renew_key(domain, actor=operator)
+    assert DkimKey.objects.filter(domain=domain).exclude(state="retired").count() == 2
+    actions = (
+        AuditEntry.objects.filter(action__startswith="domain.key_").order_by("id").values_list("action", flat=True)
+    )
+    assert list(actions) == ["domain.key_renew", "domain.key_switch", "domain.key_renew"]
 
 
 @pytest.fixture

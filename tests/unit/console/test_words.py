@@ -9,12 +9,24 @@ import pytest
 from django.utils.functional import Promise
 from django.utils.translation import override
 
-from accounts.models import Role
+from accounts.models import CredentialKind, CredentialUse, Role
 from delivery.core import replies
 from delivery.core.classification import Action, ReplyClass, Scope
 from delivery.core.reply import Origin, Phase
-from delivery.core.states import EventKind, RecipientState
-from relayweb.console import words
+from delivery.core.states import EventKind, RecipientState, TenantEventKind
+from delivery.domain_checks import Finding, Level
+from delivery.models import (
+    DomainState,
+    ImportState,
+    JobKind,
+    JobState,
+    SuppressionKind,
+    SuppressionReason,
+    SuppressionScope,
+    WebhookFormat,
+    WebhookOutcome,
+)
+from relayweb.console import domain_words, rejection_words, words
 
 JAPANESE = range(0x3000, 0xFFEF)
 
@@ -37,6 +49,20 @@ def _catalogues() -> None:
         (Phase, words.PHASES),
         (Origin, words.ORIGINS),
         (Role, words.ROLES),
+        (TenantEventKind, words.TENANT_EVENTS),
+        (Finding, domain_words.FINDINGS),
+        (Level, domain_words.LEVELS),
+        (DomainState, domain_words.DOMAIN_STATES),
+        (CredentialKind, words.CREDENTIAL_KINDS),
+        (CredentialUse, words.CREDENTIAL_USES),
+        (SuppressionReason, words.SUPPRESSION_REASONS),
+        (SuppressionScope, words.SUPPRESSION_SCOPES),
+        (SuppressionKind, words.SUPPRESSION_KINDS),
+        (ImportState, words.IMPORT_STATES),
+        (JobKind, words.JOBS),
+        (JobState, words.JOB_STATES),
+        (WebhookFormat, words.WEBHOOK_FORMATS),
+        (WebhookOutcome, words.WEBHOOK_OUTCOMES),
         (words.NextMove, words.NEXT_MOVES),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -52,7 +78,7 @@ def test_every_refusal_of_ours_has_words() -> None:
         if isinstance(reply, replies.OwnReply) and reply.code >= 400 and reply.reason
     }
 
-    assert refusals - set(words.REJECTIONS) == set()
+    assert refusals - set(rejection_words.REJECTIONS) == set()
 
 
 def _texts() -> Iterator[str | Promise]:
@@ -62,7 +88,7 @@ def _texts() -> Iterator[str | Promise]:
             yield mark.sentence
     for known in words.CLASSES.values():
         yield from (known.label, known.happened, known.why, known.remedy)
-    for refused in words.REJECTIONS.values():
+    for refused in rejection_words.REJECTIONS.values():
         yield from (refused.what, refused.remedy)
     yield from words.ACTIONS.values()
     yield from words.SCOPES.values()

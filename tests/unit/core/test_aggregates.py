@@ -202,6 +202,7 @@ def _directory_of(members: int) -> bytes:
 
 
 BOMBS = {
+    "nameless": zipped(b"<feedback/>").replace(b"report0.xml", b"\0eport0.xml"),
     "gzip": gzip.compress(b"<feedback>" + b" " * (30 * 1024 * 1024), 1),
     "gzip of gzips": gzip.compress(gzip.compress(gzip.compress(gzip.compress(b"a" * 1000)))),
     "zip": zipped(b" " * (20 * 1024 * 1024)),
@@ -258,7 +259,7 @@ def test_beyond_the_most_rows_a_report_is_cut_and_says_so() -> None:
     [
         ("gzip", "too_large"), ("zip", "too_large"), ("zip of many", "too_many_members"),
         ("huge directory", "too_many_members"), ("lzma", "unknown_method"), ("bzip2", "unknown_method"),
-        ("gzip of gzips", "too_deep"), ("deflate noise", "damaged"),
+        ("gzip of gzips", "too_deep"), ("deflate noise", "damaged"), ("nameless", "damaged"),
     ],
 )  # fmt: skip
 def test_what_is_no_honest_archive_is_refused(name: str, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""The documentation names what the code reads: every variable with its default, every noun and verb of the command line."""
+"""The documentation names what the code has: variables with defaults, nouns and verbs, events, alerts, figures."""
 
 from __future__ import annotations
 
@@ -115,3 +115,41 @@ def test_every_noun_and_verb_is_documented() -> None:
         missing += [f"{noun} {verb}".strip() for verb in verbs if f"`{noun} {verb}".rstrip() not in text]
 
     assert missing == []
+
+
+def test_every_test_that_the_threat_model_names_is_there() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")))
+    written = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+
+    assert named
+    assert named - written == set()
+
+
+def test_every_event_is_documented() -> None:
+    from delivery.core.states import EVENT_TYPES
+
+    text = (ROOT / "docs" / "webhooks.md").read_text(encoding="utf-8")
+
+    assert {event for event in EVENT_TYPES if f"`{event}`" not in text} == set()
+
+
+def test_every_alert_rule_has_a_look_words_and_documentation() -> None:
+    from delivery.alerts import rules
+    from relayweb.console import alert_words
+
+    text = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
+
+    assert set(rules.rules()) == set(rules.KINDS) == set(alert_words.KINDS) - {"test"}
+    assert {kind for kind in rules.rules() if f"| `{kind}` |" not in text} == set()
+
+
+def test_every_figure_is_documented() -> None:
+    text = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    figures = set(re.findall(r'"(relayweb_[a-z_]+)"', (ROOT / "relayweb" / "metrics.py").read_text(encoding="utf-8")))
+
+    assert len(figures) > 10
+    assert {name for name in figures if f"`{name}" not in text} == set()

@@ -30,8 +30,9 @@ def open_desk(certificate_file: Path) -> Iterator[Callable[..., Desk]]:
 
     with LoopThread() as loop:
 
-        def open_desk(*, has_tls: bool = True, host: str = "127.0.0.1", **limits: Any) -> Desk:
-            opened = desk.open_desk(loop, certificate_file if has_tls else None, host, replace(desk.LIMITS, **limits))
+        def open_desk(*, has_tls: bool = True, host: str = "127.0.0.1", proxies: Any = (), **limits: Any) -> Desk:
+            file = certificate_file if has_tls else None
+            opened = desk.open_desk(loop, file, host, replace(desk.LIMITS, **limits), proxies)
             return loop.run(opened)
 
         yield open_desk

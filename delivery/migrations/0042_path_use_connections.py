@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("delivery", "0039_jobs_make_archives"),
+        ("delivery", "0041_reports_know_their_message"),
     ]
 
     operations = [

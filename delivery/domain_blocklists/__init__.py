@@ -1,0 +1,1 @@
+"""Whether domain blocklists have the sending domains of tenants."""

@@ -1,0 +1,1 @@
+"""Figures that providers show in their own tools, imported from files."""
