@@ -27,14 +27,12 @@ Respond = Callable[[HttpRequest], HttpResponse]
 
 logger = logging.getLogger("relayweb.console")
 
-STATEMENT_TIMEOUT_MS = 8_000
-
 
 def _bound_statements(connection: BaseDatabaseWrapper, **_signal: Any) -> None:
     # Behind a transaction pooler a SET would stay with somebody else's connection; there the web's role carries the limit.
     if settings.PART == "web" and settings.DATABASE_URL == settings.DATABASE_DIRECT_URL:
         with connection.cursor() as cursor:
-            cursor.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}")
+            cursor.execute(f"SET statement_timeout = {settings.WEB_STATEMENT_SECONDS * 1000}")
 
 
 connection_created.connect(_bound_statements, dispatch_uid="relayweb.middleware.bound_statements")

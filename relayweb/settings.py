@@ -118,6 +118,7 @@ TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES")
 # Each connection from there must begin with a header of the PROXY protocol, which is believed.
 GATE_PROXIES = env.networks("GATE_PROXIES")
 # Of each web process; what they mean stands in relayweb/serving/bodies.py.
+WEB_STATEMENT_SECONDS = env.integer("WEB_STATEMENT_SECONDS", 8, minimum=1, maximum=600)
 WEB_THREADS = env.integer("WEB_THREADS", 4, minimum=1, maximum=256)
 WEB_CONNECTIONS = env.integer("WEB_CONNECTIONS", 4000, minimum=16)
 WEB_BODIES = env.integer("WEB_BODIES", 500, minimum=1)

@@ -53,6 +53,7 @@ TEST_ENVIRONMENT = {
     "RELAY_TEST_PROFILE": "1",
     "RELAY_ALLOW_DESTINATIONS": "127.0.0.0/8",
     "RELAY_LOG_LEVEL": "WARNING",
+    "RELAY_WEB_STATEMENT_SECONDS": "60",  # tables are emptied between tests, on disks that stand still now and then
     "DJANGO_SETTINGS_MODULE": "relayweb.settings",
     "PYTHONPATH": os.pathsep.join(
         dict.fromkeys([str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])

@@ -127,7 +127,7 @@ def test_operators_read_what_they_did_everywhere_and_no_word_of_mail(cast: Cast,
 
     page = client.get("/operator/audit/").content.decode()
     assert page.count('class="rw-when"') == 4
-    assert "secret" not in page and "Quarantine" in page and "Paused" in page and "Held" in page
+    assert "secret" not in page and "Quarantine" in page and "suspended" in page and "Held" in page
     for query, number in (("tenant=globex", 2), ("tenant=nobody", 0), ("noun=pool", 1), ("person=relayweb", 1)):
         assert client.get(f"/operator/audit/?{query}").content.decode().count('class="rw-when"') == number, query
     text = b"".join(client.get("/operator/audit/export/?tenant=globex")).decode("utf-8-sig")
@@ -145,7 +145,7 @@ def test_machine_words_and_names_of_values_are_read_in_ones_language() -> None:
         words = [(str(name), before, after) for name, before, after in changed]
         written = deeds.changes({"state": "active"}, {"state": "suspended"})
     assert [(before, after) for _name, before, after in words] == [
-        ("Active", "Paused"),
+        ("active", "suspended"),
         ("docomo", "all"),
         ("", "strict"),
     ]

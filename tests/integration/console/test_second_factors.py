@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.cache import caches
 from django.test import Client
 from django.utils import timezone
 
@@ -264,7 +265,8 @@ def test_proving_is_bounded_and_leads_to_pages_of_ours(cast: Cast) -> None:
         client.post("/accounts/prove/", {"password": "guess"})
 
     assert client.post("/accounts/prove/", {"password": PASSWORD}).status_code == 429
-    tries.forget("alice@acme.example", "127.0.0.1")
+    for cache in caches.all():  # a quarter of an hour later
+        cache.clear()
     assert client.post("/accounts/prove/", {"password": PASSWORD, "next": "https://evil.example/"})["Location"] == "/"
 
 
