@@ -307,7 +307,7 @@ def _judge_recovery(
     }
     never = []
     for stroke in strokes:
-        back = _back_at(stroke, field.watch.ups)
+        back = back_at(stroke, field.watch.ups)
         firsts = [_first_after(moments[kind], back) for kind in stroke.progress] if back is not None else [None]
         if back is None or any(first is None for first in firsts):
             never.append(f"{'+'.join(stroke.parts)} {stroke.at - period.since:.1f}")
@@ -320,7 +320,7 @@ def _judge_recovery(
     field.watch.longest_stranded_s = 0.0
 
 
-def _back_at(stroke: Struck, ups: Sequence[Up]) -> float | None:
+def back_at(stroke: Struck, ups: Sequence[Up]) -> float | None:
     """When the last of the parts that were taken away had come up again; the end of the fault where there was none."""
     moments = [next((up.at for up in ups if up.part == part and up.at > stroke.at), None) for part in stroke.parts]
     if any(moment is None for moment in moments):

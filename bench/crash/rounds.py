@@ -71,9 +71,8 @@ def _wait_for_acceptance(field: Field, period: checking.Period, count: int) -> N
 
 
 def _wait_for_returns(field: Field, strokes: list[Struck]) -> None:
-    wanted = {part for stroke in strokes for part in stroke.parts}
     deadline = time.monotonic() + _FLOWS_WITHIN_S
-    while time.monotonic() < deadline and not wanted <= field.watch.look().keys():
+    while time.monotonic() < deadline and any(checking.back_at(one, field.watch.ups) is None for one in strokes):
         time.sleep(0.1)
 
 
