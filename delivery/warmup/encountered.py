@@ -48,6 +48,8 @@ WHERE warm_up.id = ANY(%(ids)s) GROUP BY warm_up.id
 
 def figures_of(warm_ups: Sequence[WarmUp], *, now: datetime | None = None) -> dict[int, Figures]:
     """By warm-up: since its stage began, at most a day back. Hours are the clock's, so that a day may be one longer."""
+    if not warm_ups:
+        return {}
     now = now or timezone.now()
     by_id = {one.pk: one for one in warm_ups}
     parameters: dict[str, Any] = {"ids": list(by_id), "since": now - _WINDOW, "now": now}
