@@ -207,9 +207,24 @@ class Room:
         """The first value of the first row, once it is true."""
         deadline = time.monotonic() + seconds
         while not (value := await self.value(sql, *parameters)):
-            assert time.monotonic() < deadline, f"not within {seconds:g} s: {sql} {parameters}"
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within {seconds:g} s: {sql} {parameters}\n{await self._where_mail_is()}")
             await asyncio.sleep(0.01)
         return value
+
+    async def _where_mail_is(self) -> str:
+        """For whoever reads why a test failed."""
+        found = await self.rows(
+            """SELECT recipient.state, recipient.reply, recipient.attempts, entry.path_id, entry.losses, entry.held_reason,
+                      entry.next_attempt_at - now() AS due_in, count(*)
+               FROM delivery_recipient AS recipient LEFT JOIN delivery_queue_entry AS entry ON entry.recipient_id = recipient.id
+               GROUP BY 1, 2, 3, 4, 5, 6, 7 LIMIT 10"""
+        )
+        paths = await self.rows(
+            """SELECT id, fence, leased_until - now(), suspended_until - now(), pace_share, pace_reason, suspended_reason
+               FROM delivery_path LIMIT 10"""
+        )
+        return "\n".join(map(str, [*found, *paths]))
 
     async def until_state(self, message_id: UUID, *states: str, seconds: float = PATIENCE_S) -> Any:
         """The first recipient, once every recipient of the message is in one of these states."""

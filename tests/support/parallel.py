@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
-# Acceptance shares one running service; Playwright keeps the thread it was started in, where no other event loop can run.
-_TOGETHER = ("tests/acceptance/", "tests/browser/")
+# These share a running service each; Playwright keeps the thread it was started in, where no other event loop can run.
+_ALONE = "tests/browser/test_accessibility.py"  # as long as all other browser tests
+_TOGETHER = ("tests/acceptance/gate/", "tests/acceptance/journey/", "tests/browser/")
 
 
 class ByFile(LoadScopeScheduling):
@@ -20,4 +21,4 @@ class ByFile(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.split("::", 1)[0]
-        return next((folder for folder in _TOGETHER if path.startswith(folder)), path)
+        return path if path == _ALONE else next((folder for folder in _TOGETHER if path.startswith(folder)), path)
