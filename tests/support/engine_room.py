@@ -221,8 +221,8 @@ class Room:
                GROUP BY 1, 2, 3, 4, 5, 6, 7 LIMIT 10"""
         )
         paths = await self.rows(
-            """SELECT id, fence, leased_until - now() AS leased_for, suspended_until - now() AS rests_for, pace_share, pace_reason,
-                      suspended_reason
+            """SELECT id, fence, leased_until - now() AS leased_for, suspended_until - now() AS rests_for, pace_share,
+                      pace_reason, suspended_reason
                FROM delivery_path LIMIT 10"""
         )
         return "\n".join(map(str, [*found, *paths]))
