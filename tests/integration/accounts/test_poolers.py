@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -46,8 +47,9 @@ def pooler(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> It
     (tmp_path / "pgbouncer.ini").write_text(
         _CONFIGURATION.format(host=server["HOST"], port=server["PORT"] or 5432, listens=listens, folder=tmp_path)
     )
-    # It refuses to be root; nobody but the owner of the folders above may be allowed in.
-    arguments = ["-u", "postgres"] if os.geteuid() == 0 else []
+    # It refuses to be root, and the server's socket is for the server's own user alone.
+    owner = pwd.getpwuid((Path(server["HOST"]) / f".s.PGSQL.{server['PORT'] or 5432}").stat().st_uid).pw_name
+    arguments = ["-u", owner] if os.geteuid() == 0 else []
     for folder in (tmp_path, *tmp_path.parents):
         if folder == Path("/tmp"):
             break
