@@ -24,11 +24,24 @@ from django.views.decorators.cache import never_cache
 
 from accounts.audit import Actor
 from accounts.models import Membership, Role, Tenant, TenantState, User
+from accounts.refusals import NotFound
+from accounts.tenants import find_tenant
 from relayweb.console import acting, visits
 
 UTC_COOKIE = "relay_clock"
 
 View = Callable[..., HttpResponseBase]
+
+
+def found_tenant(slug: str) -> Tenant:
+    """For an operator's page about a tenant; 404 where there is none. An id in the slug's place is none."""
+    try:
+        tenant = find_tenant(slug)
+    except NotFound:
+        raise Http404 from None
+    if tenant.slug != slug:
+        raise Http404
+    return tenant
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ class _Day(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TermLine:
-    """``windows`` are cases of recipients, by window, the shortest first."""
+    """``measured`` in words; ``windows`` are cases of attempts or recipients, by window, the shortest first."""
 
     name: Text
     measured: str

@@ -6,19 +6,19 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from django import forms
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods, require_POST
 
-from accounts import acting, tenants
+from accounts import acting
 from accounts.models import Tenant
-from accounts.refusals import NotFound, Refused
+from accounts.refusals import Refused
 from relayweb.console import acting as session
 from relayweb.console import entering
-from relayweb.console.access import operator_page
+from relayweb.console.access import found_tenant, operator_page
 from relayweb.console.admin.asking import Question, actor_of, ask
 from relayweb.console.forms import ConsoleForm, tell
 from relayweb.console.words import ROLES, fill
@@ -42,7 +42,7 @@ class ActForm(ConsoleForm):
 @operator_page
 @require_http_methods(["GET", "HEAD", "POST"])
 def begin(request: HttpRequest, slug: str) -> HttpResponse:
-    tenant = _found(slug)
+    tenant = found_tenant(slug)
     if not entering.is_proved(request, within_seconds=PROVED_WITHIN_SECONDS):
         return redirect(f"{reverse('prove')}?{urlencode({'next': request.path})}")
     form = ActForm(tenant, request.POST or None)
@@ -93,13 +93,3 @@ def end(request: HttpRequest) -> HttpResponse:
         acting.end(tenant, member, actor=actor_of(request))
     tell(request, gettext("You act for nobody any more."))
     return redirect("operator-tenant", slug=tenant.slug)
-
-
-def _found(slug: str) -> Tenant:
-    try:
-        tenant = tenants.find_tenant(slug)
-    except NotFound:
-        raise Http404 from None
-    if tenant.slug != slug:
-        raise Http404
-    return tenant

@@ -12,13 +12,12 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from accounts import tenants
 from accounts.models import Credential, Tenant
 from accounts.refusals import NotFound, Refused
 from delivery.brakes import evidence, pulling
 from delivery.brakes.levels import Level
 from delivery.models import Brake
-from relayweb.console.access import operator_page
+from relayweb.console.access import found_tenant, operator_page
 from relayweb.console.admin.asking import Question, actor_of, ask
 from relayweb.console.brakes import PAGE_SIZE, STEPS, Shown, shown, with_appeals
 from relayweb.console.forms import ConsoleForm, tell, tell_refusal
@@ -158,7 +157,7 @@ def refuse(request: HttpRequest, brake_id: UUID) -> HttpResponse:
 @operator_page
 @require_http_methods(["GET", "HEAD", "POST"])
 def pull(request: HttpRequest, slug: str) -> HttpResponse:
-    tenant = _tenant(slug)
+    tenant = found_tenant(slug)
     form = PullForm(tenant, request.POST or None)
     if request.method == "POST" and form.is_valid():
         chosen = form.cleaned_data["credential"]
@@ -189,7 +188,7 @@ def pull(request: HttpRequest, slug: str) -> HttpResponse:
 @operator_page
 @require_POST
 def level(request: HttpRequest, slug: str) -> HttpResponse:
-    tenant = _tenant(slug)
+    tenant = found_tenant(slug)
     form = LevelForm(request.POST)
     try:
         if form.is_valid():
@@ -198,16 +197,6 @@ def level(request: HttpRequest, slug: str) -> HttpResponse:
     except Refused as refusal:
         tell_refusal(request, refusal)
     return redirect("operator-tenant", slug=tenant.slug)
-
-
-def _tenant(slug: str) -> Tenant:
-    try:
-        tenant = tenants.find_tenant(slug)
-    except NotFound:
-        raise Http404 from None
-    if tenant.slug != slug:
-        raise Http404
-    return tenant
 
 
 def _found(brake_id: UUID) -> Brake:

@@ -15,14 +15,14 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts import audit, quotas, tenants, trust
 from accounts.models import Tenant, TenantState
-from accounts.refusals import NotFound, Refused
+from accounts.refusals import Refused
 from delivery import operations
 from delivery.models import Brake, DomainState, ProviderDataKind, SendingDomain, Stream
 from delivery.models.source import DEFAULT_POOL
 from delivery.provider_data import imports
 from delivery.reputation import senders
 from relayweb.console import domain_lists, score_words
-from relayweb.console.access import operator_page
+from relayweb.console.access import found_tenant, operator_page
 from relayweb.console.admin import provider_data
 from relayweb.console.admin.asking import Question, actor_of, ask
 from relayweb.console.admin.audit import masked
@@ -96,7 +96,7 @@ def tenant_list(request: HttpRequest) -> HttpResponse:
 @operator_page
 @require_safe
 def page(request: HttpRequest, slug: str) -> HttpResponse:
-    return _page(request, _found(slug))
+    return _page(request, found_tenant(slug))
 
 
 def _page(
@@ -129,7 +129,7 @@ def _page(
 @operator_page
 @require_safe
 def score(request: HttpRequest, slug: str) -> HttpResponse:
-    tenant = _found(slug)
+    tenant = found_tenant(slug)
     found = score_words.shown(tenant)
     after = request.GET.get("after", "").replace("\0", "")[:255]
     domains = SendingDomain.objects.of(tenant).filter(state__in=PROVED, name__gt=after).order_by("name")
@@ -149,7 +149,7 @@ def score(request: HttpRequest, slug: str) -> HttpResponse:
 @operator_page
 @require_safe
 def domain_page(request: HttpRequest, slug: str, name: str) -> HttpResponse:
-    tenant = _found(slug)
+    tenant = found_tenant(slug)
     domain = SendingDomain.objects.of(tenant).filter(name=name.replace("\0", ""), state__in=PROVED).first()
     if domain is None:
         raise Http404
@@ -180,7 +180,7 @@ def _answer_of_score(found: score_words.Shown) -> str:
 @operator_page
 @require_POST
 def limits(request: HttpRequest, slug: str) -> HttpResponse:
-    tenant = _found(slug)
+    tenant = found_tenant(slug)
     form = LimitsForm(request.POST)
     if form.is_valid():
         changes = {name: value for name, value in form.cleaned_data.items() if getattr(tenant, name) != value}
@@ -198,7 +198,7 @@ def limits(request: HttpRequest, slug: str) -> HttpResponse:
 @operator_page
 @require_POST
 def step(request: HttpRequest, slug: str) -> HttpResponse:
-    tenant = _found(slug)
+    tenant = found_tenant(slug)
     form = StepForm(request.POST)
     if form.is_valid():
         chosen = form.cleaned_data["step"]
@@ -215,7 +215,7 @@ def step(request: HttpRequest, slug: str) -> HttpResponse:
 @operator_page
 @require_http_methods(["GET", "HEAD", "POST"])
 def suspend(request: HttpRequest, slug: str) -> HttpResponse:
-    tenant = _found(slug)
+    tenant = found_tenant(slug)
     form = SuspendForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
@@ -250,7 +250,7 @@ def suspend(request: HttpRequest, slug: str) -> HttpResponse:
 @operator_page
 @require_POST
 def resume(request: HttpRequest, slug: str) -> HttpResponse:
-    tenant = _found(slug)
+    tenant = found_tenant(slug)
     try:
         tenants.resume_tenant(tenant, actor=actor_of(request))
         tell(request, gettext("“{name}” sends again.").format(name=tenant.name))
@@ -266,13 +266,3 @@ def _level(tenant: Tenant) -> str:
     if found is None:
         return gettext("at its end")
     return gettext("{n} of {all}").format(n=tenant.trust_level + 1, all=len(trust.STEPS))
-
-
-def _found(slug: str) -> Tenant:
-    try:
-        tenant = tenants.find_tenant(slug)
-    except NotFound:
-        raise Http404 from None
-    if tenant.slug != slug:
-        raise Http404
-    return tenant

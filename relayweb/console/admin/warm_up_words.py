@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from delivery.models import ReputationScore, WarmUpState, WarmUpStep
 from delivery.reputation import scoring
 from relayweb.console import moments
+from relayweb.console.score_words import TermLine
 from relayweb.console.words import Text
 
 TERMS: dict[str, Text] = {
@@ -40,21 +41,6 @@ REMEDIES: dict[str, Text] = {
     "spike": _("Steady volume: it fades within a week."),
     "age": _("Time: each stage of the warm-up that is used and clean raises it."),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class TermLine:
-    """``measured`` in words; ``windows`` are cases of attempts, by window, the shortest first."""
-
-    name: Text
-    measured: str
-    windows: Sequence[str]
-    factor: str
-    costs: float
-
-    @property
-    def is_costly(self) -> bool:
-        return self.costs >= 0.5
 
 
 def terms(row: ReputationScore) -> list[TermLine]:
