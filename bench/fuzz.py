@@ -96,7 +96,7 @@ def readers() -> dict[str, Reader]:
 
     django.setup()
     from accounts.refusals import Refused
-    from delivery import suppressions
+    from delivery import suppression_files, suppressions
     from delivery.acceptance import controls
     from delivery.core import (
         aggregates,
@@ -132,7 +132,7 @@ def readers() -> dict[str, Reader]:
             content.display_text(field.value)
 
     def csv_file(octets: bytes) -> None:
-        for _line, target, *_rest in suppressions.read_csv(read_text(octets).splitlines(keepends=True)):
+        for _line, target, *_rest in suppression_files.read_csv(read_text(octets).splitlines(keepends=True)):
             suppressions.read_target(target)
 
     def tokens(octets: bytes) -> None:

@@ -15,14 +15,15 @@ from django.utils import timezone
 from accounts.audit import Actor
 from accounts.models import Tenant
 from accounts.refusals import Refused
-from delivery import domains, suppressions
+from delivery import domains, suppression_files
 from delivery.core import foreign_lists, suppressing
 from delivery.core.classification import ReplyClass
 from delivery.core.foreign_lists import ForeignListError, ForeignSuppression, ListKind, RowFault, System
 from delivery.core.suppressing import CARRIER_GROUPS
 from delivery.models import SuppressionReason
 from delivery.shaping.providers import providers
-from delivery.suppressions import Cause, Imported, Owner
+from delivery.suppression_files import Imported
+from delivery.suppressions import Cause, Owner
 
 _REASONS = {
     ListKind.BOUNCES: SuppressionReason.BOUNCE,
@@ -38,7 +39,7 @@ def take_suppressions(
     with transaction.atomic():
         try:
             read = foreign_lists.read_suppressions(text, system=system, kind=kind)
-            done = suppressions.import_rows(owner, _rows(read, owner, system, now=timezone.now()), actor=actor)
+            done = suppression_files.import_rows(owner, _rows(read, owner, system, now=timezone.now()), actor=actor)
         except ForeignListError as error:
             raise Refused(str(error), reason="list_unreadable", field="file") from None
         transaction.set_rollback(is_dry)

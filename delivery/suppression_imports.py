@@ -25,10 +25,11 @@ from accounts import audit
 from accounts.audit import Actor
 from accounts.models import Tenant
 from accounts.refusals import NotFound, Refused
-from delivery import suppressions
+from delivery import suppression_files, suppressions
 from delivery.acceptance import doorbell
 from delivery.models import ImportState, Suppression, SuppressionImport
-from delivery.suppressions import MOST_IMPORTED, RESTORABLE, Imported, Owner, Target
+from delivery.suppression_files import MOST_IMPORTED, Imported
+from delivery.suppressions import RESTORABLE, Owner, Target
 
 log = structlog.get_logger(__name__)
 
@@ -80,7 +81,7 @@ class PreviewRow:
 def preview(job: SuppressionImport) -> list[PreviewRow]:
     """The first rows. Raises Refused where the file is no CSV."""
     found = []
-    for line, text, _expires, _detail in islice(suppressions.read_csv(_lines(job)), PREVIEWED):
+    for line, text, _expires, _detail in islice(suppression_files.read_csv(_lines(job)), PREVIEWED):
         try:
             found.append(PreviewRow(line, text, suppressions.read_target(text)))
         except Refused as refusal:
@@ -182,7 +183,7 @@ def _run(job: SuppressionImport) -> None:
     actor = Actor(job.created_by, peer_address=job.peer_address)
     try:
         with override(job.language or None):
-            done = suppressions.import_csv(
+            done = suppression_files.import_csv(
                 Owner(job.tenant, job.stream),
                 _lines(job),
                 actor=actor,

@@ -12,9 +12,11 @@ from accounts import tenants
 from accounts.audit import Actor
 from accounts.models import Tenant
 from accounts.refusals import Refused
-from delivery import suppressions
+from delivery import suppression_files, suppression_search, suppressions
 from delivery.models import Suppression, SuppressionReason, SuppressionScope
-from delivery.suppressions import Cause, Imported, ListFilter, Owner
+from delivery.suppression_files import Imported
+from delivery.suppression_search import ListFilter
+from delivery.suppressions import Cause, Owner
 from delivery.tenants import find_stream
 from relayweb.commandline import output
 from relayweb.commandline.verbs import MOMENT, Noun, maybe_tenant_option, subject, tenant_option
@@ -45,7 +47,9 @@ def _filters(function: Any) -> Any:
 @_filters
 def list_(tenant: str | None, search: str, scope: str | None, reason: str | None, removed: bool) -> None:
     """A tenant's suppressions with those of its streams, newest first."""
-    rows = suppressions.rows_of(_tenant(tenant), query=search, scope=scope or "", reason=reason or "", removed=removed)
+    rows = suppression_search.rows_of(
+        _tenant(tenant), query=search, scope=scope or "", reason=reason or "", removed=removed
+    )
     columns = ("address", "scope", "stream", "reason", "class", "hits", "created_at", "expires_at")
     output.rows(map(_shape, rows), columns, empty="Nobody is suppressed.")
 
@@ -74,7 +78,7 @@ def add(address: str, tenant: str | None, stream: str | None, expires: datetime 
 @click.option("--reason", default="", help="Needed where the recipient asked for it.")
 def remove(address: str, tenant: str | None, stream: str | None, reason: str) -> None:
     """Let mail go there again."""
-    row = suppressions.find(_owner(tenant, stream), address)
+    row = suppression_search.find(_owner(tenant, stream), address)
     output.record(_shape(suppressions.remove(row, actor=Actor.command_line(), reason=reason)))
 
 
@@ -84,7 +88,7 @@ def remove(address: str, tenant: str | None, stream: str | None, reason: str) ->
 @stream_option
 def restore(address: str, tenant: str | None, stream: str | None) -> None:
     """Take a removal back, within 30 days."""
-    row = suppressions.find(_owner(tenant, stream), address)
+    row = suppression_search.find(_owner(tenant, stream), address)
     output.record(_shape(suppressions.restore(row, actor=Actor.command_line())))
 
 
@@ -99,7 +103,9 @@ def import_(file: Any, tenant: str | None, stream: str | None) -> None:
         if sys.stderr.isatty():
             click.echo(f"\r{so_far.read} lines", err=True, nl=False)
 
-    done = suppressions.import_csv(_owner(tenant, stream), file, actor=Actor.command_line(), progress=show_progress)
+    done = suppression_files.import_csv(
+        _owner(tenant, stream), file, actor=Actor.command_line(), progress=show_progress
+    )
     document = {
         "read": done.read,
         "changed": done.changed,
@@ -117,9 +123,9 @@ def export(tenant: str | None, search: str, scope: str | None, reason: str | Non
     owner = _tenant(tenant)
     wanted = ListFilter(query=search, scope=scope or "", reason=reason or "", which="removed" if removed else "active")
     if output.is_json():
-        output.write_list(map(_shape, suppressions.all_rows(owner, wanted)))
+        output.write_list(map(_shape, suppression_search.all_rows(owner, wanted)))
         return
-    for line in suppressions.export_csv(owner, wanted):
+    for line in suppression_files.export_csv(owner, wanted):
         sys.stdout.write(line)
 
 

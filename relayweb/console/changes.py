@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods
 
 from accounts.models import Role
 from accounts.refusals import NotFound, Refused
-from delivery import changes, suppressions
+from delivery import changes, suppression_search, suppressions
 from delivery.acceptance import doorbell
 from delivery.models import JobKind, Message, Recipient, Suppression, SuppressionScope
 from delivery.queue.control import Changed
@@ -88,7 +88,7 @@ def suppressions_of(request: HttpRequest, seat: Seat, message_id: UUID) -> HttpR
     recipient = _recipient(seat, message_id, _uuid(request.GET.get("recipient", "")))
     path = reverse("message-suppressions", kwargs={"slug": seat.tenant.slug, "message_id": message_id})
     stream_id = Message.objects.of(seat.tenant).values_list("stream_id", flat=True).get(pk=message_id)
-    found = suppressions.matching(seat.tenant, address=recipient.address, domain=recipient.domain)
+    found = suppression_search.matching(seat.tenant, address=recipient.address, domain=recipient.domain)
     if request.method == "POST":
         if not seat.may_set_up:
             raise PermissionDenied

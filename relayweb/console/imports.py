@@ -16,7 +16,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts.models import Role
 from accounts.refusals import NotFound, Refused
-from delivery import suppression_imports, suppressions
+from delivery import suppression_files, suppression_imports
 from delivery.models import ImportState, Stream, SuppressionImport
 from delivery.suppressions import Owner
 from relayweb.console import messages, words
@@ -166,9 +166,9 @@ def bad_rows(request: HttpRequest, seat: Seat, import_id: UUID) -> HttpResponseB
     job = _found(seat, import_id)
 
     def lines() -> Iterator[str]:
-        yield suppressions.csv_line(("line", "reason"))
+        yield suppression_files.csv_line(("line", "reason"))
         for number, sentence in job.errors:
-            yield suppressions.csv_line((str(number), sentence))
+            yield suppression_files.csv_line((str(number), sentence))
 
     return csv_answer(lines(), name="bad-rows")
 

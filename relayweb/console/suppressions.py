@@ -20,10 +20,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts.models import Role
 from accounts.refusals import NotFound, Refused
-from delivery import suppressions
+from delivery import suppression_files, suppression_search, suppressions
 from delivery.core.classification import ReplyClass
 from delivery.models import Message, Stream, Suppression, SuppressionKind, SuppressionReason, SuppressionScope
-from delivery.suppressions import Cause, ListFilter, Owner
+from delivery.suppression_search import ListFilter
+from delivery.suppressions import Cause, Owner
 from relayweb.console import words
 from relayweb.console.access import Seat, tenant_page
 from relayweb.console.forms import ConsoleForm, tell, tell_refusal
@@ -146,11 +147,13 @@ class RemoveForm(ConsoleForm):
 @require_safe
 def suppression_list(request: HttpRequest, seat: Seat) -> HttpResponse:
     query = Query.read(request.GET)
-    page = suppressions.page_of(seat.tenant, query.wanted, before=_key(request, "before"), after=_key(request, "after"))
+    page = suppression_search.page_of(
+        seat.tenant, query.wanted, before=_key(request, "before"), after=_key(request, "after")
+    )
     is_first = "before" not in request.GET and "after" not in request.GET
-    exact = suppressions.exact_matches(seat.tenant, query.wanted.query) if query.wanted.query and is_first else []
+    exact = suppression_search.exact_matches(seat.tenant, query.wanted.query) if query.wanted.query and is_first else []
     shown_exactly = {row.pk for row in exact}
-    total = suppressions.count_up_to(seat.tenant, query.wanted, most=MOST_COUNTED)
+    total = suppression_search.count_up_to(seat.tenant, query.wanted, most=MOST_COUNTED)
     context = {
         "section": "suppressions",
         "query": query,
@@ -213,7 +216,7 @@ def _chips(query: Query) -> list[Chip]:
 @require_safe
 def export(request: HttpRequest, seat: Seat) -> HttpResponseBase:
     """What the filter finds, however long, as CSV."""
-    lines = suppressions.export_csv(seat.tenant, Query.read(request.GET).wanted)
+    lines = suppression_files.export_csv(seat.tenant, Query.read(request.GET).wanted)
     return csv_answer(lines, name=f"suppressions-{seat.tenant.slug}")
 
 
@@ -324,7 +327,7 @@ def restore(request: HttpRequest, seat: Seat, suppression_id: UUID) -> HttpRespo
 
 def _found(seat: Seat, key: UUID) -> Suppression:
     try:
-        return suppressions.find_by_id(seat.tenant, key)
+        return suppression_search.find_by_id(seat.tenant, key)
     except NotFound:
         raise Http404 from None
 

@@ -12,9 +12,9 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from delivery import suppressions
+from delivery import suppression_files, suppression_search
 from delivery.models import Message, Stream, Suppression, SuppressionReason
-from delivery.suppressions import ListFilter
+from delivery.suppression_search import ListFilter
 from relayweb.console import words
 from relayweb.console.access import Seat, tenant_page
 from relayweb.console.suppressions import MOST_CHARACTERS, MOST_COUNTED, csv_answer
@@ -34,10 +34,10 @@ class Line:
 @require_safe
 def unsubscribe_list(request: HttpRequest, seat: Seat) -> HttpResponse:
     wanted = _wanted(request.GET)
-    page = suppressions.page_of(seat.tenant, wanted, before=_key(request, "before"), after=_key(request, "after"))
+    page = suppression_search.page_of(seat.tenant, wanted, before=_key(request, "before"), after=_key(request, "after"))
     asked = [row.message_id for row in page.rows if row.message_id]
     subjects = dict(Message.objects.of(seat.tenant).filter(pk__in=asked).values_list("pk", "subject"))
-    total = suppressions.count_up_to(seat.tenant, wanted, most=MOST_COUNTED)
+    total = suppression_search.count_up_to(seat.tenant, wanted, most=MOST_COUNTED)
     context = {
         "section": "unsubscribes",
         "page": page,
@@ -54,7 +54,7 @@ def unsubscribe_list(request: HttpRequest, seat: Seat) -> HttpResponse:
 @tenant_page()
 @require_safe
 def export(request: HttpRequest, seat: Seat) -> HttpResponseBase:
-    lines = suppressions.export_csv(seat.tenant, _wanted(request.GET))
+    lines = suppression_files.export_csv(seat.tenant, _wanted(request.GET))
     return csv_answer(lines, name=f"unsubscribes-{seat.tenant.slug}")
 
 

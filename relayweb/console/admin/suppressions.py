@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.refusals import NotFound, Refused
-from delivery import suppressions
+from delivery import suppression_search, suppressions
 from delivery.models import Suppression, SuppressionReason
 from delivery.suppressions import Cause, Owner
 from relayweb.console import words
@@ -51,11 +51,11 @@ class RemoveForm(ConsoleForm):
 @require_safe
 def suppression_list(request: HttpRequest) -> HttpResponse:
     query = Query.read(request.GET)
-    page = suppressions.page_of(None, query.wanted, before=_key(request, "before"), after=_key(request, "after"))
+    page = suppression_search.page_of(None, query.wanted, before=_key(request, "before"), after=_key(request, "after"))
     is_first = "before" not in request.GET and "after" not in request.GET
-    exact = suppressions.exact_matches(None, query.wanted.query) if query.wanted.query and is_first else []
+    exact = suppression_search.exact_matches(None, query.wanted.query) if query.wanted.query and is_first else []
     known = {row.pk for row in exact}
-    total = suppressions.count_up_to(None, query.wanted, most=MOST_COUNTED)
+    total = suppression_search.count_up_to(None, query.wanted, most=MOST_COUNTED)
     context = {
         "section": SECTION,
         "query": query,
@@ -159,7 +159,7 @@ def restore(request: HttpRequest, suppression_id: UUID) -> HttpResponse:
 
 def _found(key: UUID) -> Suppression:
     try:
-        return suppressions.find_by_id(None, key)
+        return suppression_search.find_by_id(None, key)
     except NotFound:
         raise Http404 from None
 

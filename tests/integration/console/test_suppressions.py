@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from accounts.audit import Actor
 from accounts.models import AuditEntry, Membership, Role
-from delivery import suppression_imports, suppressions
+from delivery import suppression_files, suppression_imports, suppressions
 from delivery.models import Stream, Suppression, SuppressionImport, SuppressionReason
 from delivery.suppressions import Cause, Owner, read_target
 from tests.integration.console.conftest import SignedIn
@@ -47,7 +47,7 @@ def test_an_empty_list_teaches(cast: Cast, alice: Client) -> None:
 def test_the_list_is_filtered_and_paged_with_few_queries(
     cast: Cast, alice: Client, django_assert_max_num_queries: Any
 ) -> None:
-    suppressions.import_csv(
+    suppression_files.import_csv(
         Owner(cast.acme), [f"u{number:03}@example.com" for number in range(120)], actor=Actor.system("test")
     )
     put(cast, "full@example.net", "bounce", reply_class="mailbox_full", expires_at=timezone.now() + timedelta(days=9))

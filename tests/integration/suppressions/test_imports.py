@@ -12,9 +12,10 @@ from django.utils import timezone
 from accounts.audit import Actor
 from accounts.models import AuditEntry, Tenant
 from accounts.refusals import NotFound, Refused
-from delivery import suppression_imports, suppressions
+from delivery import suppression_files, suppression_imports, suppression_search, suppressions
 from delivery.models import Stream, Suppression, SuppressionImport, SuppressionReason
-from delivery.suppressions import Cause, ListFilter, Owner, read_target
+from delivery.suppression_search import ListFilter
+from delivery.suppressions import Cause, Owner, read_target
 from relayweb.processes.catalogues import compile_outdated
 
 ALICE = Actor("alice@acme.example", peer_address="192.0.2.7")
@@ -44,7 +45,7 @@ def run(job: SuppressionImport) -> SuppressionImport:
 
 
 def active(tenant: Tenant) -> set[str]:
-    return {row.value for row in suppressions.all_rows(tenant, ListFilter())}
+    return {row.value for row in suppression_search.all_rows(tenant, ListFilter())}
 
 
 def test_a_hundred_thousand_rows_are_taken_up_with_progress_in_seconds(
@@ -52,7 +53,7 @@ def test_a_hundred_thousand_rows_are_taken_up_with_progress_in_seconds(
 ) -> None:
     text = "email\n" + "".join(f"user{number}@example{number % 977}.com\n" for number in range(100_000))
     seen: list[int] = []
-    really = suppressions.import_csv
+    really = suppression_files.import_csv
 
     def watched(*arguments: Any, progress: Any, **more: Any) -> Any:
         def look(so_far: Any) -> None:
@@ -61,7 +62,7 @@ def test_a_hundred_thousand_rows_are_taken_up_with_progress_in_seconds(
 
         return really(*arguments, progress=look, **more)
 
-    monkeypatch.setattr(suppressions, "import_csv", watched)
+    monkeypatch.setattr(suppression_files, "import_csv", watched)
     job = hand_in(Owner(acme), text)
     started = time.process_time()
     done = run(job)
@@ -225,27 +226,27 @@ def test_a_list_is_narrowed(acme: Tenant, wanted: ListFilter, found: set[str]) -
     add("past@x.example", Owner(acme), SuppressionReason.BOUNCE, expires_at=now - timedelta(days=1))
     suppressions.remove(add("gone@x.example", Owner(acme), SuppressionReason.MANUAL), actor=ALICE)
 
-    assert {row.value for row in suppressions.page_of(acme, wanted).rows} == found
-    assert suppressions.count_up_to(acme, wanted) == len(found)
+    assert {row.value for row in suppression_search.page_of(acme, wanted).rows} == found
+    assert suppression_search.count_up_to(acme, wanted) == len(found)
 
 
 def test_pages_lead_to_each_other(acme: Tenant) -> None:
-    suppressions.import_csv(Owner(acme), [f"u{number:02}@x.example" for number in range(7)], actor=ALICE)
+    suppression_files.import_csv(Owner(acme), [f"u{number:02}@x.example" for number in range(7)], actor=ALICE)
 
-    first = suppressions.page_of(acme, ListFilter(), size=3)
-    second = suppressions.page_of(acme, ListFilter(), before=first.older, size=3)
-    last = suppressions.page_of(acme, ListFilter(), before=second.older, size=3)
-    back = suppressions.page_of(acme, ListFilter(), after=last.newer, size=3)
+    first = suppression_search.page_of(acme, ListFilter(), size=3)
+    second = suppression_search.page_of(acme, ListFilter(), before=first.older, size=3)
+    last = suppression_search.page_of(acme, ListFilter(), before=second.older, size=3)
+    back = suppression_search.page_of(acme, ListFilter(), after=last.newer, size=3)
 
     assert (first.newer, last.older, len(last.rows)) == (None, None, 1)
     assert back.rows == second.rows
-    assert suppressions.page_of(acme, ListFilter(), after=second.newer, size=3).newer is None
+    assert suppression_search.page_of(acme, ListFilter(), after=second.newer, size=3).newer is None
 
 
 def test_what_keeps_an_address_back_is_found_whole(acme: Tenant) -> None:
     for text in ("bob@x.example", "x.example", "*ob@*.example", "*carol*@*.example", "bob@x.example.com"):
         suppressions.add(Owner(acme), read_target(text), Cause(SuppressionReason.MANUAL), actor=ALICE)
 
-    found = [row.value for row in suppressions.exact_matches(acme, " Bob@X.example ")]
+    found = [row.value for row in suppression_search.exact_matches(acme, " Bob@X.example ")]
 
     assert found == ["bob@x.example", "x.example", "*ob@*.example"]

@@ -13,7 +13,7 @@ from django.utils import timezone
 from accounts.audit import Actor
 from accounts.models import AuditEntry, Tenant
 from accounts.refusals import NotFound, Refused
-from delivery import suppressions
+from delivery import suppression_files, suppression_search, suppressions
 from delivery.models import Stream, Suppression, SuppressionKind, SuppressionReason
 from delivery.suppressions import Cause, Owner, read_target
 
@@ -98,7 +98,7 @@ def test_removed_is_restorable_for_thirty_days(acme: Tenant) -> None:
 
     suppressions.remove(row, actor=ALICE)
     assert not row.is_active()
-    assert [one.value for one in suppressions.rows_of(acme, removed=True)] == ["bob@example.com"]
+    assert [one.value for one in suppression_search.rows_of(acme, removed=True)] == ["bob@example.com"]
 
     suppressions.restore(row, actor=ALICE)
     assert row.is_active()
@@ -127,10 +127,10 @@ def test_charlie_sees_and_finds_nothing_of_acme(acme: Tenant, globex: Tenant) ->
     add(Owner(acme), "bob@example.com")
     add(Owner(acme, Stream.objects.get(tenant=acme, name="bulk")), "dave@example.com")
 
-    assert list(suppressions.rows_of(globex)) == []
+    assert list(suppression_search.rows_of(globex)) == []
     with pytest.raises(NotFound):
-        suppressions.find(Owner(globex), "bob@example.com")
-    assert {row.value for row in suppressions.rows_of(acme)} == {"bob@example.com", "dave@example.com"}
+        suppression_search.find(Owner(globex), "bob@example.com")
+    assert {row.value for row in suppression_search.rows_of(acme)} == {"bob@example.com", "dave@example.com"}
 
 
 def test_patterns_are_bounded(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,29 +149,29 @@ def test_patterns_are_bounded(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_long_list_is_imported_and_comes_out_again(acme: Tenant) -> None:
     lines = (f"user{number}@example.com\n" for number in range(5_000))
 
-    done = suppressions.import_csv(Owner(acme), lines, actor=ALICE)
-    again = suppressions.import_csv(Owner(acme), suppressions.export_csv(acme), actor=ALICE)
+    done = suppression_files.import_csv(Owner(acme), lines, actor=ALICE)
+    again = suppression_files.import_csv(Owner(acme), suppression_files.export_csv(acme), actor=ALICE)
 
     assert (done.read, done.changed, done.refused) == (5_000, 5_000, 0)
     assert (again.read, again.changed) == (5_000, 0)
-    assert sum(1 for _line in suppressions.export_csv(acme)) == 5_001
+    assert sum(1 for _line in suppression_files.export_csv(acme)) == 5_001
     assert AuditEntry.objects.filter(action="suppression.import").first().after["read"] == 5_000
 
 
 def test_bad_lines_are_told_by_their_number_and_the_others_taken(acme: Tenant) -> None:
     lines = ["email,note\n", "bob@example.com,x\n", "not an address,y\n", "\n", '"dave@example.com","a,b"\n']
 
-    done = suppressions.import_csv(Owner(acme), lines, actor=ALICE)
+    done = suppression_files.import_csv(Owner(acme), lines, actor=ALICE)
 
     assert (done.read, done.changed, done.refused) == (3, 2, 1)
     assert done.errors[0][0] == 3
 
 
 def test_more_than_the_limit_is_refused_and_what_was_read_stays(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(suppressions, "MOST_IMPORTED", 2)
+    monkeypatch.setattr(suppression_files, "MOST_IMPORTED", 2)
 
     with pytest.raises(Refused):
-        suppressions.import_csv(Owner(acme), [f"u{number}@example.com" for number in range(3)], actor=ALICE)
+        suppression_files.import_csv(Owner(acme), [f"u{number}@example.com" for number in range(3)], actor=ALICE)
 
     assert Suppression.objects.of(acme).count() == 2
 
@@ -180,11 +180,11 @@ def test_more_than_the_limit_is_refused_and_what_was_read_stays(acme: Tenant, mo
 def test_no_cell_is_a_formula_and_every_address_comes_back_as_it_was(acme: Tenant, address: str) -> None:
     add(Owner(acme), address, detail="=HYPERLINK(1)")
 
-    text = "".join(suppressions.export_csv(acme))
+    text = "".join(suppression_files.export_csv(acme))
     cells = list(csv.reader(io.StringIO(text)))[1]
     assert not any(cell.startswith(("=", "+", "-", "@")) for cell in cells)
 
     Suppression.objects.all().delete()
-    suppressions.import_csv(Owner(acme), io.StringIO(text), actor=ALICE)
+    suppression_files.import_csv(Owner(acme), io.StringIO(text), actor=ALICE)
     assert Suppression.objects.get().value == address
     assert Suppression.objects.get().detail == "=HYPERLINK(1)"
