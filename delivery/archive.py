@@ -33,7 +33,7 @@ from accounts.models import (
     QuotaBucket,
     Tenant,
 )
-from delivery import domains
+from delivery import domain_records, domains
 from delivery.models import (
     Appeal,
     Attempt,
@@ -236,7 +236,7 @@ def _domains(tenant: Tenant) -> list[Line]:
     hidden = {"tenant_id", "findings", "next_check_at"}
     return [
         {name: getattr(domain, name) for name in columns if name not in hidden}
-        | {"records": [record.as_json() for record in domains.records_of(domain)]}
+        | {"records": [record.as_json() for record in domain_records.records_of(domain)]}
         for domain in domains.list_domains(tenant)
     ]
 

@@ -9,7 +9,7 @@ from celery import shared_task
 
 from delivery import (
     closing,
-    domains,
+    domain_watch,
     jobs,
     partitions,
     reply_rules,
@@ -50,7 +50,7 @@ def make_partitions() -> None:
 @shared_task(name="delivery.check_domains", ignore_result=True)
 def check_domains() -> None:
     """Look up the records of the sending domains whose turn it is."""
-    checked = domains.check_due_domains()
+    checked = domain_watch.check_due_domains()
     if checked:
         log.info("domains_checked", count=checked)
 

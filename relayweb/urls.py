@@ -24,6 +24,7 @@ from relayweb.console import (
     message,
     messages,
     notices,
+    overview,
     preferences,
     rejections,
     security,
@@ -60,8 +61,8 @@ from relayweb.console.admin import suppressions as operator_suppressions
 from relayweb.console.admin import tenants as operator_tenants
 
 tenant_pages: list[URLPattern | URLResolver] = [
-    path("", statistics.overview, name="overview"),
-    path("live/", statistics.overview_live, name="overview-live"),
+    path("", overview.overview, name="overview"),
+    path("live/", overview.overview_live, name="overview-live"),
     path("statistics/", statistics.statistics, name="statistics"),
     path("statistics/csv/", statistics.as_csv, name="statistics-csv"),
     path("start/", start.page, name="start"),

@@ -18,7 +18,7 @@ from django.conf import settings
 from django.core import checks
 from django.db import connection
 
-from delivery import domains, keys
+from delivery import domain_records, domains, keys
 from delivery.dns import DnsFailure, Resolver
 from delivery.models import DkimKeyState, DomainState, Node, SourceAddress, SourceCheckState, SourceState
 from delivery.source_checks import checks as source_checks
@@ -143,7 +143,7 @@ def _feedback_domain() -> Finding:
     signing = domain.dkim_keys.filter(state=DkimKeyState.SIGNING).first()
     if domain.state == DomainState.VERIFIED and domain.signs and signing is not None:
         return name, True, f"mail is signed with {signing.selector}._domainkey.{domain.name}"
-    missing = [record for record in domains.records_of(domain) if record.purpose in {"ownership", "dkim"}]
+    missing = [record for record in domain_records.records_of(domain) if record.purpose in {"ownership", "dkim"}]
     wanted = "; ".join(f"{record.type} {record.name} = {record.value}" for record in missing if not record.ok)
     return name, False, f"nothing is signed with it until these records are published: {wanted}"
 

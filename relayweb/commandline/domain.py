@@ -9,7 +9,7 @@ import click
 from accounts import tenants
 from accounts.audit import Actor
 from accounts.models import Tenant
-from delivery import domains
+from delivery import domain_keys, domain_records, domain_watch, domains
 from delivery.domain_checks import level_of
 from delivery.models import DkimKey, SendingDomain
 from relayweb.commandline import output
@@ -46,7 +46,7 @@ def show(name: str, tenant: str | None) -> None:
 @maybe_tenant_option
 def check(name: str, tenant: str | None) -> None:
     """Look the records up now, and act on what is there."""
-    _show(domains.check_domain(domains.find_domain(name, tenant=_tenant(tenant)), actor=Actor.command_line()))
+    _show(domain_watch.check_domain(domains.find_domain(name, tenant=_tenant(tenant)), actor=Actor.command_line()))
 
 
 @command.command("list")
@@ -99,7 +99,7 @@ def update(
 def renew_key(name: str, tenant: str | None) -> None:
     """Make a new DKIM key in the place of the one that does not sign; `domain zone` has its record."""
     found = domains.find_domain(name, tenant=_tenant(tenant))
-    output.record(_key_shape(found, domains.renew_key(found, actor=Actor.command_line())))
+    output.record(_key_shape(found, domain_keys.renew_key(found, actor=Actor.command_line())))
 
 
 @command.command("switch-key")
@@ -108,7 +108,7 @@ def renew_key(name: str, tenant: str | None) -> None:
 def switch_key(name: str, tenant: str | None) -> None:
     """Sign with the other DKIM key, once its record shows it; the same again switches back."""
     found = domains.find_domain(name, tenant=_tenant(tenant))
-    output.record(_key_shape(found, domains.switch_key(found, actor=Actor.command_line())))
+    output.record(_key_shape(found, domain_keys.switch_key(found, actor=Actor.command_line())))
 
 
 @command.command("remove")
@@ -147,7 +147,7 @@ def _tenant(key: str | None) -> Tenant | None:
 
 
 def _key_shape(domain: SendingDomain, key: DkimKey) -> dict[str, Any]:
-    target = next(wanted.target for wanted in domains.wanted_of(domain).keys if wanted.selector == key.selector)
+    target = next(wanted.target for wanted in domain_records.wanted_of(domain).keys if wanted.selector == key.selector)
     return {
         "domain": domain.name,
         "selector": key.selector,
@@ -180,7 +180,7 @@ def _shape(domain: SendingDomain) -> dict[str, Any]:
 
 
 def _show(domain: SendingDomain) -> None:
-    found = domains.records_of(domain)
+    found = domain_records.records_of(domain)
     records = [
         {
             "purpose": record.purpose,
@@ -200,7 +200,7 @@ def _show(domain: SendingDomain) -> None:
             "name": fault.name,
             **fault.data,
         }
-        for fault in domains.findings_of(domain)
+        for fault in domain_records.findings_of(domain)
         if fault.finding is not None
     ]
     if output.is_json():

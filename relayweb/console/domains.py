@@ -24,6 +24,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts.models import Role
 from accounts.refusals import NotFound, Refused
+from delivery import domain_records, domain_watch
 from delivery import domains as sending_domains
 from delivery.domain_checks import Finding, Level, RecordCheck, level_of
 from delivery.domain_names import registered_domain
@@ -101,11 +102,11 @@ class Standing:
 @require_safe
 def domain_list(request: HttpRequest, seat: Seat) -> HttpResponse:
     found = sending_domains.list_domains(seat.tenant, with_removed=True)
-    oldest = timezone.now() - sending_domains.UNDO_WINDOW
+    oldest = timezone.now() - domain_watch.UNDO_WINDOW
     present = [domain for domain in found if domain.state != DomainState.REMOVED]
     names = {domain.name for domain in present}
     removed = [
-        (domain, domain.removed_at + sending_domains.UNDO_WINDOW)
+        (domain, domain.removed_at + domain_watch.UNDO_WINDOW)
         for domain in found
         if domain.removed_at is not None and domain.removed_at > oldest and domain.name not in names
     ]
@@ -166,7 +167,7 @@ def check(request: HttpRequest, seat: Seat, name: str) -> HttpResponse:
     domain = _found(seat, name)
     if domain.checked_at is None or timezone.now() - domain.checked_at > AGAIN_AFTER:
         was_ready = domain.state == DomainState.VERIFIED
-        domain = sending_domains.check_domain(domain, actor=seat.actor)
+        domain = domain_watch.check_domain(domain, actor=seat.actor)
         if domain.state == DomainState.VERIFIED and not was_ready:
             tell(request, gettext("{domain} is proved: mail from it is taken from now on.").format(domain=domain.name))
     return redirect("domain", slug=seat.tenant.slug, name=domain.name)
@@ -231,7 +232,7 @@ def remove(request: HttpRequest, seat: Seat, name: str) -> HttpResponse:
         "section": "domains",
         "domain": domain,
         "waiting": control.waiting(control.Which(domain_id=domain.id)),
-        "deadline": timezone.now() + sending_domains.UNDO_WINDOW,
+        "deadline": timezone.now() + domain_watch.UNDO_WINDOW,
     }
     return render(request, "console/domains/remove.html", context)
 
@@ -263,7 +264,7 @@ def _found(seat: Seat, name: str) -> SendingDomain:
 
 def _context(domain: SendingDomain) -> dict[str, object]:
     waiting = control.waiting(control.Which(domain_id=domain.id)).open if domain.failing_since else 0
-    spf = next((record for record in sending_domains.records_of(domain) if record.purpose == "spf"), None)
+    spf = next((record for record in domain_records.records_of(domain) if record.purpose == "spf"), None)
     is_watched = domain.state != DomainState.VERIFIED and timezone.now() - domain.created_at < WATCHED_FOR
     return {
         "domain": domain,
@@ -283,7 +284,7 @@ def _seen(domain: SendingDomain) -> str:
 def _standing(domain: SendingDomain, *, waiting: int) -> Standing:
     faults = [
         Fault(level_of(record.finding), domain_words.LEVELS[level_of(record.finding)], _sentence(domain, record))
-        for record in sending_domains.findings_of(domain)
+        for record in domain_records.findings_of(domain)
         if record.finding is not None
     ]
     if domain.failing_since is not None and domain.state == DomainState.VERIFIED:
@@ -302,7 +303,7 @@ def policy_of(domain: SendingDomain) -> str:
 def _failing(domain: SendingDomain, waiting: int) -> SafeString:
     assert domain.failing_since is not None
     period = timedelta(seconds=settings.DOMAIN_RECHECK_SECONDS)
-    deadline = domain.failing_since + sending_domains.LAPSE_PERIODS * period
+    deadline = domain.failing_since + domain_watch.LAPSE_PERIODS * period
     return words.fill(
         domain_words.FAILING_SINCE,
         since=moments.time_tag(domain.failing_since, style="full"),
@@ -353,11 +354,11 @@ def _dearest(data: dict[str, object]) -> str:
 
 def _records(domain: SendingDomain) -> list[RecordCheck]:
     """Those to publish: keys by CNAME, so that their change needs nobody."""
-    return [record for record in sending_domains.records_of(domain) if (record.purpose, record.type) != ("dkim", "TXT")]
+    return [record for record in domain_records.records_of(domain) if (record.purpose, record.type) != ("dkim", "TXT")]
 
 
 def _lines(domain: SendingDomain) -> list[Line]:
-    records = sending_domains.records_of(domain)
+    records = domain_records.records_of(domain)
     keys = {record.name: record for record in records if (record.purpose, record.type) == ("dkim", "TXT")}
     lines: list[Line] = []
     for record in _records(domain):

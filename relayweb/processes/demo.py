@@ -25,7 +25,7 @@ from accounts import credentials, operators, people, tenants
 from accounts.audit import Actor
 from accounts.models import Credential, Tenant, User
 from accounts.refusals import NotFound, Refused
-from delivery import domains, sources
+from delivery import domain_records, domain_watch, domains, sources
 from delivery import tenants as delivery_tenants
 from delivery.domain_checks import wanted_records
 from delivery.models import DomainState, SendingDomain
@@ -175,7 +175,7 @@ def _zone(demo: SendingDomain) -> list[dict[str, Any]]:
                 "type": record.type,
                 "value": f"{record.value}{'.' if record.type == 'CNAME' else ''}",
             }
-            for record in wanted_records(domains.wanted_of(domain))
+            for record in wanted_records(domain_records.wanted_of(domain))
             if not (record.purpose == "dkim" and record.type == "TXT")
         ]
         records.append({"name": domain.name, "type": "MX", "value": INBOX_HOST})
@@ -215,7 +215,7 @@ def _name_server_answers() -> bool:
 def _verify(domain: SendingDomain, actor: Actor) -> None:
     deadline = time.monotonic() + _VERIFIED_WITHIN_S
     while time.monotonic() < deadline:
-        domain = domains.check_domain(domain, actor=actor)
+        domain = domain_watch.check_domain(domain, actor=actor)
         if domain.state == DomainState.VERIFIED:
             return
         time.sleep(0.3)  # the zone file is noticed within a moment

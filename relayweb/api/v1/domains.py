@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.refusals import Refused
-from delivery import domains
+from delivery import domain_records, domain_watch, domains
 from delivery.domain_checks import RecordCheck, level_of
 from delivery.models import DomainState, SendingDomain
 from relayweb.api.pagination import cursor_of, read_cursor
@@ -132,7 +132,7 @@ class CheckDomain(ResourceView):
     def post(self, request: Request, domain: str) -> Response:
         self.given(NoParameters)
         found = _found(self, domain)
-        return Response(_detail(domains.check_domain(found, actor=self.caller.actor)))
+        return Response(_detail(domain_watch.check_domain(found, actor=self.caller.actor)))
 
 
 class RestoreDomain(ResourceView):
@@ -155,7 +155,7 @@ def _domain(domain: SendingDomain) -> DomainShape:
 
 
 def _detail(domain: SendingDomain) -> DomainDetail:
-    return DomainDetail(**_fields(domain), records=[_record(record) for record in domains.records_of(domain)])
+    return DomainDetail(**_fields(domain), records=[_record(record) for record in domain_records.records_of(domain)])
 
 
 def _fields(domain: SendingDomain) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from django.test import Client
 
 from accounts.audit import Actor
 from accounts.models import AuditEntry, Membership, Role
-from delivery import domains
+from delivery import domain_records, domain_watch, domains
 from delivery.models import DomainState, SendingDomain
 from tests.integration.console.conftest import SignedIn
 from tests.support.dns_server import FakeDns
@@ -22,7 +22,7 @@ def acmes(cast: Cast) -> SendingDomain:
 
 
 def _publish(domain: SendingDomain, server: FakeDns, *, without: tuple[str, ...] = ()) -> None:
-    for record in domains.records_of(domain):
+    for record in domain_records.records_of(domain):
         if record.purpose not in without and (record.purpose, record.type) != ("dkim", "TXT"):
             value = f"{record.value}." if record.type == "CNAME" else f'"{record.value}"'
             server.records.setdefault(record.name, {}).setdefault(record.type, []).append(value)
@@ -99,7 +99,7 @@ def test_the_part_that_refreshes_is_silent_until_a_check_was_made(
     seen = "pending-0"
     assert alice.get(f"{PAGE}live/?seen={seen}").status_code == 204
 
-    domains.check_domain(acmes)
+    domain_watch.check_domain(acmes)
 
     answer = alice.get(f"{PAGE}live/?seen={seen}")
     assert answer.status_code == 200

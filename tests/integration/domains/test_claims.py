@@ -11,7 +11,7 @@ from django.utils import timezone
 from accounts.audit import Actor
 from accounts.models import AuditEntry, Tenant
 from accounts.refusals import NotFound, Refused
-from delivery import domains
+from delivery import domain_records, domain_watch, domains
 from delivery.domain_checks import Finding
 from delivery.models import DomainState, Message, Recipient, SendingDomain, TenantEvent
 from tests.support.dns_server import Behaviour, FakeDns
@@ -33,7 +33,7 @@ def _withdraw(name_server: FakeDns, domain: SendingDomain) -> None:
 def _proved(tenant: Tenant, name_server: FakeDns, actor: Actor, name: str = "acme.example") -> SendingDomain:
     domain = domains.add_domain(tenant, name, actor=actor)
     _publish(name_server, domain)
-    return domains.check_domain(domain)
+    return domain_watch.check_domain(domain)
 
 
 def _waiting_mail(tenant: Tenant, domain: SendingDomain) -> Message:
@@ -53,10 +53,10 @@ def test_a_claim_waits_until_its_record_is_seen(acme: Tenant, alice: Actor, name
     domain = domains.add_domain(acme, "Acme.Example", actor=alice)
 
     assert (domain.name, domain.state) == ("acme.example", "pending")
-    assert domains.check_domain(domain).state == "pending"
+    assert domain_watch.check_domain(domain).state == "pending"
 
     _publish(name_server, domain)
-    checked = domains.check_domain(domain)
+    checked = domain_watch.check_domain(domain)
 
     assert checked.state == "verified"
     assert checked.verified_at is not None
@@ -123,7 +123,7 @@ def test_an_operators_word_stands_whatever_the_dns_says(acme: Tenant, operator: 
     domain = domains.add_domain(acme, "acme.example", actor=operator, assume_verified=True)
 
     for day in range(10):
-        domain = domains.check_domain(domain, now=timezone.now() + day * DAY)
+        domain = domain_watch.check_domain(domain, now=timezone.now() + day * DAY)
 
     assert (domain.state, domain.is_assumed, domain.failing_since) == ("verified", True, None)
 
@@ -134,7 +134,7 @@ def test_an_operators_word_becomes_proof_once_the_record_is_seen(
     domain = domains.add_domain(acme, "acme.example", actor=operator, assume_verified=True)
     _publish(name_server, domain)
 
-    checked = domains.check_domain(domain)
+    checked = domain_watch.check_domain(domain)
 
     assert (checked.state, checked.is_assumed) == ("verified", False)
     assert checked.next_check_at is not None
@@ -148,10 +148,10 @@ def test_a_claim_tells_nobody_that_the_domain_is_taken(
 ) -> None:
     _proved(acme, name_server, alice)
 
-    claim = domains.check_domain(domains.add_domain(globex, "acme.example", actor=alice))
+    claim = domain_watch.check_domain(domains.add_domain(globex, "acme.example", actor=alice))
 
     assert claim.state == "pending"
-    assert Finding.CLAIMED_BY_ANOTHER not in {fault.finding for fault in domains.findings_of(claim)}
+    assert Finding.CLAIMED_BY_ANOTHER not in {fault.finding for fault in domain_records.findings_of(claim)}
 
 
 def test_another_tenants_token_proves_nothing(acme: Tenant, globex: Tenant, alice: Actor, name_server: FakeDns) -> None:
@@ -159,8 +159,8 @@ def test_another_tenants_token_proves_nothing(acme: Tenant, globex: Tenant, alic
     theirs = domains.add_domain(globex, "acme.example", actor=alice)
     _publish(name_server, mine)
 
-    assert domains.check_domain(theirs).state == "pending"
-    assert domains.check_domain(mine).state == "verified"
+    assert domain_watch.check_domain(theirs).state == "pending"
+    assert domain_watch.check_domain(mine).state == "verified"
 
 
 def test_a_proved_claim_waits_while_the_owner_is_the_owner(
@@ -170,10 +170,10 @@ def test_a_proved_claim_waits_while_the_owner_is_the_owner(
     claim = domains.add_domain(globex, "acme.example", actor=alice)
     _publish(name_server, claim)
 
-    checked = domains.check_domain(claim)
+    checked = domain_watch.check_domain(claim)
 
     assert checked.state == "pending"
-    assert domains.findings_of(checked)[0].finding == Finding.CLAIMED_BY_ANOTHER
+    assert domain_records.findings_of(checked)[0].finding == Finding.CLAIMED_BY_ANOTHER
     owned.refresh_from_db()
     assert owned.state == "verified"
 
@@ -187,11 +187,11 @@ def test_a_proved_claim_takes_over_from_an_owner_whose_proof_lapsed(
     _withdraw(name_server, owned)
     _publish(name_server, claim)
 
-    assert domains.check_domain(claim).state == "verified"
+    assert domain_watch.check_domain(claim).state == "verified"
 
     owned.refresh_from_db()
     assert owned.state == "pending"
-    assert domains.check_domain(owned).state == "pending"
+    assert domain_watch.check_domain(owned).state == "pending"
     assert AuditEntry.objects.filter(tenant=acme, action="domain.lose").exists()
 
 
@@ -202,19 +202,19 @@ def test_a_removed_domain_is_free_and_its_former_owner_must_prove_it_anew(
     domains.remove_domain(owned, actor=alice)
     claim = domains.add_domain(globex, "acme.example", actor=alice)
     _publish(name_server, claim)  # beside acme's old token, which still stands there
-    assert domains.check_domain(claim).state == "verified"
+    assert domain_watch.check_domain(claim).state == "verified"
 
     restored = domains.restore_domain(owned, actor=alice)
 
     assert restored.state == "pending"
-    assert domains.check_domain(restored).state == "pending"
+    assert domain_watch.check_domain(restored).state == "pending"
 
 
 def test_an_old_token_does_not_prove_a_new_claim(acme: Tenant, alice: Actor, name_server: FakeDns) -> None:
     owned = _proved(acme, name_server, alice)
     domains.remove_domain(owned, actor=alice)
 
-    again = domains.check_domain(domains.add_domain(acme, "acme.example", actor=alice))
+    again = domain_watch.check_domain(domains.add_domain(acme, "acme.example", actor=alice))
 
     assert again.state == "pending"
 
@@ -257,11 +257,11 @@ def test_a_record_that_stays_away_for_72_hours_ends_the_verification_and_holds_o
     start = timezone.now()
 
     for hours in (0, 24, 48):
-        domain = domains.check_domain(domain, now=start + timedelta(hours=hours))
+        domain = domain_watch.check_domain(domain, now=start + timedelta(hours=hours))
     assert (domain.state, domain.failing_since) == ("verified", start)
     assert _states(message) == [("queued", "")]
 
-    domain = domains.check_domain(domain, now=start + timedelta(hours=72))
+    domain = domain_watch.check_domain(domain, now=start + timedelta(hours=72))
 
     assert domain.state == "lapsed"
     assert _states(message) == [("held", "domain_lapsed")]
@@ -273,8 +273,8 @@ def test_two_looks_are_not_enough_however_far_apart(acme: Tenant, alice: Actor, 
     _withdraw(name_server, domain)
     start = timezone.now()
 
-    domains.check_domain(domain, now=start)
-    domain = domains.check_domain(domain, now=start + 30 * DAY)
+    domain_watch.check_domain(domain, now=start)
+    domain = domain_watch.check_domain(domain, now=start + 30 * DAY)
 
     assert domain.state == "verified"
 
@@ -283,15 +283,15 @@ def test_two_looks_are_not_enough_however_far_apart(acme: Tenant, alice: Actor, 
 def test_a_name_server_that_fails_costs_nobody_a_domain(
     acme: Tenant, alice: Actor, name_server: FakeDns, behaviour: Behaviour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(domains, "_DNS_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(domain_records, "_DNS_TIMEOUT_S", 0.2)
     domain = _proved(acme, name_server, alice)
     name_server.behaviours["_relay.acme.example"] = behaviour
 
     for day in range(10):
-        domain = domains.check_domain(domain, now=timezone.now() + day * DAY)
+        domain = domain_watch.check_domain(domain, now=timezone.now() + day * DAY)
 
     assert (domain.state, domain.failing_since) == ("verified", None)
-    ownership = next(record for record in domains.records_of(domain) if record.purpose == "ownership")
+    ownership = next(record for record in domain_records.records_of(domain) if record.purpose == "ownership")
     assert ownership.ok  # what was seen last still counts
     assert ownership.finding == Finding.DNS_NOT_ANSWERING
 
@@ -300,14 +300,14 @@ def test_a_record_that_comes_back_ends_the_countdown(acme: Tenant, alice: Actor,
     domain = _proved(acme, name_server, alice)
     _withdraw(name_server, domain)
     start = timezone.now()
-    domains.check_domain(domain, now=start)
-    domains.check_domain(domain, now=start + 2 * DAY)
+    domain_watch.check_domain(domain, now=start)
+    domain_watch.check_domain(domain, now=start + 2 * DAY)
     _publish(name_server, domain)
-    domain = domains.check_domain(domain, now=start + 2.5 * DAY)
+    domain = domain_watch.check_domain(domain, now=start + 2.5 * DAY)
     assert domain.failing_since is None
     _withdraw(name_server, domain)
 
-    domain = domains.check_domain(domain, now=start + 3 * DAY)
+    domain = domain_watch.check_domain(domain, now=start + 3 * DAY)
 
     assert (domain.state, domain.failing_since) == ("verified", start + 3 * DAY)
 
@@ -317,11 +317,11 @@ def test_held_mail_goes_on_when_the_domain_verifies_again(acme: Tenant, alice: A
     message = _waiting_mail(acme, domain)
     _withdraw(name_server, domain)
     for day in range(4):
-        domain = domains.check_domain(domain, now=timezone.now() + day * DAY)
+        domain = domain_watch.check_domain(domain, now=timezone.now() + day * DAY)
     assert _states(message) == [("held", "domain_lapsed")]
     _publish(name_server, domain)
 
-    domain = domains.check_domain(domain)
+    domain = domain_watch.check_domain(domain)
 
     assert domain.state == "verified"
     assert _states(message) == [("queued", "")]
@@ -336,7 +336,7 @@ def test_what_a_person_holds_stays_held_when_the_domain_verifies_again(
     message = _waiting_mail(acme, domain)
     control.hold(control.Which(message_id=message.pk), reason="operator")
 
-    domains.check_domain(domain)
+    domain_watch.check_domain(domain)
 
     assert _states(message) == [("held", "operator")]
 
@@ -374,7 +374,7 @@ def test_a_removed_domain_is_not_checked(acme: Tenant, alice: Actor, name_server
     domain = domains.remove_domain(_proved(acme, name_server, alice), actor=alice)
 
     with pytest.raises(Refused):
-        domains.check_domain(domain)
+        domain_watch.check_domain(domain)
 
 
 def test_a_change_is_written_down_with_what_it_was_before(acme: Tenant, alice: Actor) -> None:
@@ -395,8 +395,8 @@ def test_due_domains_are_checked_once(acme: Tenant, alice: Actor, name_server: F
     domains.add_domain(acme, "other.example", actor=alice)
     _publish(name_server, domain)
 
-    assert domains.check_due_domains() == 2
-    assert domains.check_due_domains() == 0
+    assert domain_watch.check_due_domains() == 2
+    assert domain_watch.check_due_domains() == 0
 
     domain.refresh_from_db()
     assert domain.state == "verified"
@@ -419,7 +419,7 @@ def test_a_claim_is_looked_at_often_while_somebody_waits_for_it(
     domain = domains.add_domain(acme, "acme.example", actor=alice)
     pauses = []
     for age in (timedelta(minutes=5), timedelta(hours=3), timedelta(days=2), timedelta(days=20)):
-        domain = domains.check_domain(domain, now=domain.created_at + age)
+        domain = domain_watch.check_domain(domain, now=domain.created_at + age)
         assert domain.checked_at is not None
         assert domain.next_check_at is not None
         pauses.append(domain.next_check_at - domain.checked_at)
@@ -480,7 +480,7 @@ def test_a_proof_that_goes_missing_is_told_at_once_and_once(acme: Tenant, alice:
     now = timezone.now()
 
     for hours in (0, 1):
-        domains.check_domain(domain, now=now + timedelta(hours=hours))
+        domain_watch.check_domain(domain, now=now + timedelta(hours=hours))
 
     event = TenantEvent.objects.of(acme).get(kind="domain.failing")
     assert event.subject_id == domain.id

@@ -14,7 +14,7 @@ from accounts.audit import Actor
 from accounts.identifiers import uuid7
 from accounts.models import AuditEntry, Tenant, User
 from accounts.refusals import Refused
-from delivery import domains, keys
+from delivery import domain_keys, domain_records, domain_watch, domains, keys
 from delivery.core.content import read_header_section
 from delivery.core.unsubscribing import make_token
 from delivery.core.verp import make_bounce_mailbox, read_bounce_mailbox
@@ -30,7 +30,7 @@ def _states(domain: SendingDomain) -> dict[str, str]:
 
 def _publish(name_server: FakeDns, domain: SendingDomain, *selectors: str) -> None:
     """Ownership, and these keys by the CNAME, as a customer would set them."""
-    wanted = domains.wanted_of(domain)
+    wanted = domain_records.wanted_of(domain)
     name_server.records[wanted.ownership_name] = {"TXT": [f'"{wanted.ownership_value}"']}
     for key in wanted.keys:
         halves = " ".join(f'"{key.public_record[start : start + 200]}"' for start in range(0, 600, 200))
@@ -56,7 +56,7 @@ def test_nothing_signs_before_a_key_is_seen(acme: Tenant, alice: Actor, name_ser
     domain = domains.add_domain(acme, "acme.example", actor=alice)
     _publish(name_server, domain)
 
-    checked = domains.check_domain(domain)
+    checked = domain_watch.check_domain(domain)
 
     assert checked.state == "verified"
     assert _states(domain) == {"rw1": "waiting", "rw2": "waiting"}
@@ -77,13 +77,13 @@ def test_the_first_key_that_is_seen_signs_and_stays(acme: Tenant, alice: Actor, 
     domain = domains.add_domain(acme, "acme.example", actor=alice)
     _publish(name_server, domain, "rw1", "rw2")
 
-    domains.check_domain(domain)
+    domain_watch.check_domain(domain)
     assert _states(domain) == {"rw1": "signing", "rw2": "waiting"}
     _publish(name_server, domain, "rw2")
-    domains.check_domain(domain)
+    domain_watch.check_domain(domain)
     assert _states(domain) == {"rw1": "waiting", "rw2": "signing"}
     _publish(name_server, domain, "rw1", "rw2")
-    domains.check_domain(domain)
+    domain_watch.check_domain(domain)
 
     assert _states(domain) == {"rw1": "waiting", "rw2": "signing"}
     assert DkimKey.objects.filter(domain=domain, seen_at=None).count() == 0
@@ -92,23 +92,23 @@ def test_the_first_key_that_is_seen_signs_and_stays(acme: Tenant, alice: Actor, 
 def test_a_key_in_use_goes_on_signing_while_no_other_is_seen(acme: Tenant, alice: Actor, name_server: FakeDns) -> None:
     domain = domains.add_domain(acme, "acme.example", actor=alice)
     _publish(name_server, domain, "rw1")
-    domains.check_domain(domain)
+    domain_watch.check_domain(domain)
     _publish(name_server, domain)
 
-    domains.check_domain(domain)
+    domain_watch.check_domain(domain)
 
     assert _states(domain) == {"rw1": "signing", "rw2": "waiting"}
 
 
 def test_the_records_carry_what_the_last_check_found(acme: Tenant, alice: Actor, name_server: FakeDns) -> None:
     domain = domains.add_domain(acme, "acme.example", actor=alice)
-    assert all(record.found is None and not record.ok for record in domains.records_of(domain))
+    assert all(record.found is None and not record.ok for record in domain_records.records_of(domain))
     _publish(name_server, domain, "rw1", "rw2")
     name_server.records["acme.example"] = {"TXT": ['"v=spf1 mx -all"'], "MX": ["10 mx.acme.example."]}
 
     found = {
         (record.purpose, record.type, record.name): record
-        for record in domains.records_of(domains.check_domain(domain))
+        for record in domain_records.records_of(domain_watch.check_domain(domain))
     }
 
     assert found["ownership", "TXT", "_relay.acme.example"].ok
@@ -122,10 +122,10 @@ def test_the_records_carry_what_the_last_check_found(acme: Tenant, alice: Actor,
 def test_the_bounce_host_is_used_once_its_cname_is_seen(acme: Tenant, alice: Actor, name_server: FakeDns) -> None:
     domain = domains.add_domain(acme, "acme.example", actor=alice)
     _publish(name_server, domain)
-    assert domains.check_domain(domain).bounce_host == ""
+    assert domain_watch.check_domain(domain).bounce_host == ""
     name_server.records["bounce.acme.example"] = {"CNAME": ["bounce.relay.test."]}
 
-    assert domains.check_domain(domain).bounce_host == "bounce.acme.example"
+    assert domain_watch.check_domain(domain).bounce_host == "bounce.acme.example"
 
 
 def test_the_platforms_records_are_where_the_cnames_lead(acme: Tenant, alice: Actor) -> None:
@@ -133,7 +133,7 @@ def test_the_platforms_records_are_where_the_cnames_lead(acme: Tenant, alice: Ac
 
     published = {name: value for name, _kind, value in domains.platform_records()}
 
-    for record in domains.records_of(domain):
+    for record in domain_records.records_of(domain):
         if record.purpose == "dkim" and record.type == "CNAME":
             assert record.value.endswith(".dkim.relay.test")
             assert published[record.value].startswith("v=DKIM1; k=rsa; p=")
@@ -165,22 +165,22 @@ def test_a_new_key_takes_over_once_its_record_is_seen_and_not_before(
 ) -> None:
     domain = domains.add_domain(acme, "acme.example", actor=alice)
     _publish(name_server, domain, "rw1", "rw2")
-    domains.check_domain(domain)
+    domain_watch.check_domain(domain)
     old = DkimKey.objects.get(domain=domain, selector="rw2")
 
-    made = domains.renew_key(domain, actor=operator)
+    made = domain_keys.renew_key(domain, actor=operator)
 
     assert (made.selector, made.pk != old.pk, made.public_record != old.public_record) == ("rw2", True, True)
     with pytest.raises(Refused, match=r"rw2\._domainkey\.acme\.example"):
-        domains.switch_key(domain, actor=operator)
+        domain_keys.switch_key(domain, actor=operator)
     assert DkimKey.objects.get(domain=domain, state="signing").selector == "rw1"
 
     _publish(name_server, domain, "rw1", "rw2")
-    assert domains.switch_key(domain, actor=operator).pk == made.pk
-    domains.check_domain(domain)
+    assert domain_keys.switch_key(domain, actor=operator).pk == made.pk
+    domain_watch.check_domain(domain)
     assert DkimKey.objects.get(domain=domain, state="signing").pk == made.pk
     assert list(DkimKey.objects.filter(domain=domain, state="retired")) == [old]
-    domains.renew_key(domain, actor=operator)
+    domain_keys.renew_key(domain, actor=operator)
     assert DkimKey.objects.filter(domain=domain).exclude(state="retired").count() == 2
     actions = (
         AuditEntry.objects.filter(action__startswith="domain.key_").order_by("id").values_list("action", flat=True)

@@ -23,7 +23,7 @@ from delivery.domain_checks import (
     report_domains,
     wanted_records,
 )
-from delivery.domains import LAPSE_LOOKS, Standing, next_standing
+from delivery.domain_watch import LAPSE_LOOKS, Standing, next_standing
 
 KEY_1, KEY_2 = "v=DKIM1; k=rsa; p=AAAA", "v=DKIM1; k=rsa; p=BBBB"
 WANTED = Wanted(
