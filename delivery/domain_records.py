@@ -16,7 +16,8 @@ from accounts import sealing
 from accounts.identifiers import uuid7
 from delivery import domain_checks
 from delivery.dns import Resolver
-from delivery.domain_checks import Finding, Observation, RecordCheck, Wanted, WantedKey, wanted_records
+from delivery.domain_answers import Wanted, WantedKey
+from delivery.domain_checks import Finding, Observation, RecordCheck, wanted_records
 from delivery.domain_names import registered_domain
 from delivery.models import DkimKey, DkimKeyState, SendingDomain
 from delivery.transport.signing import generate_key, public_record

@@ -1,36 +1,34 @@
-"""Where mail leaves from, as operators see it: source addresses on nodes, and the pools that group them.
+"""Source addresses, as operators see them: where mail leaves from, on which node, and how much of it.
 
 Engines learn of a change through a notification in the transaction that makes it; one that gets lost costs the few
-seconds until they look again. An address is never deleted, only retired: attempts and paths refer to it.
+seconds until they look again. An address is never deleted, only retired: attempts and paths refer to it. Pools are in
+``delivery.pools``, nodes in ``delivery.nodes``.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Iterable
 from uuid import UUID
 
 from django.conf import settings
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Max, Q, Window
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts import audit
 from accounts.audit import Actor
-from accounts.models import Tenant
 from accounts.refusals import NotFound, Refused
 from delivery.core.mailbox import MailboxSyntaxError, parse_domain
-from delivery.models import Lane, Node, PoolKind, SourceAddress, SourcePool, SourceState, Stream
+from delivery.models import Node, SourceAddress, SourceState
 from delivery.models.source import DEFAULT_POOL, Families
-from delivery.queue import wake
+from delivery.nodes import checked_node, tell_engines
+from delivery.pools import find_pool, set_standby
 
-_NODE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 MOST_IN_A_RANGE = 256
 HEAVIEST = 1000
 EHLO_PLACE = "{ip}"
-_POOL_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,46}[a-z0-9])?")
 
 
 # ---------------------------------------------------------------- addresses
@@ -53,7 +51,7 @@ def add_source(
     """
     checked = _checked_address(address)
     found_pool = find_pool(pool)
-    node_name = _checked_node(node or settings.NODE)
+    node_name = checked_node(node or settings.NODE)
     fields = {
         "ehlo_name": _checked_ehlo(ehlo_name or settings.HOSTNAME),
         "pool": found_pool,
@@ -94,7 +92,7 @@ def add_source(
             object_name=checked,
             after={"address": checked, "pool": found_pool.name, "node": node_name, "ehlo_name": source.ehlo_name},
         )
-        _tell_engines()
+        tell_engines()
     return source
 
 
@@ -185,7 +183,7 @@ def update_source(
             _record_part(actor, "source.update", source, before, after, ("ehlo_name", "weight", "note"))
         if "pool_id" in changed:
             _record_part(actor, "source.move", source, before, after, ("pool",))
-        _tell_engines()
+        tell_engines()
     source.refresh_from_db()
     return source
 
@@ -225,7 +223,7 @@ def ensure_default_source(*, actor: Actor, node: str = "") -> SourceAddress | No
 
     Returns the source that was made, None where there was one.
     """
-    name = _checked_node(node or settings.NODE)
+    name = checked_node(node or settings.NODE)
     with transaction.atomic():
         found_node, _is_new = Node.objects.get_or_create(name=name)
         if SourceAddress.objects.filter(node=found_node).exclude(state=SourceState.RETIRED).exists():
@@ -237,7 +235,7 @@ def ensure_default_source(*, actor: Actor, node: str = "") -> SourceAddress | No
             address=None, ehlo_name=_checked_ehlo(settings.HOSTNAME), pool=find_pool(DEFAULT_POOL), node=found_node
         )
         audit.record(actor, "source.add", object_id=source.id, object_name=str(source), after={"node": name})
-        _tell_engines()
+        tell_engines()
     return source
 
 
@@ -291,136 +289,9 @@ def _set_state(source: SourceAddress, state: SourceState, *, reason: str, actor:
             after={"state": state},
             reason=reason,
         )
-        _tell_engines()
+        tell_engines()
     source.refresh_from_db()
     return source
-
-
-# ---------------------------------------------------------------- pools
-
-
-def add_pool(
-    name: str, *, actor: Actor, kind: str = PoolKind.SHARED, tenant: Tenant | None = None, note: str = ""
-) -> SourcePool:
-    """A dedicated pool serves one tenant, the other kinds anybody they are given to."""
-    if not _POOL_NAME.fullmatch(name):
-        raise Refused(
-            _("A pool's name has up to 48 letters a to z, digits and hyphens."), reason="pool_malformed", field="name"
-        )
-    if kind not in PoolKind.values:
-        raise Refused(
-            _("%(value)s is none of: %(known)s.") % {"value": kind, "known": ", ".join(PoolKind.values)},
-            reason="value_unknown",
-            field="kind",
-        )
-    if (kind == PoolKind.DEDICATED) != (tenant is not None):
-        raise Refused(_("A dedicated pool, and no other, belongs to a tenant."), reason="pool_tenant", field="tenant")
-    with transaction.atomic():
-        pool, is_new = SourcePool.objects.get_or_create(
-            name=name, defaults={"kind": kind, "tenant": tenant, "note": note}
-        )
-        if not is_new:
-            raise Refused(_("There is a pool %(name)s already.") % {"name": name}, reason="pool_known", field="name")
-        audit.record(
-            actor,
-            "pool.add",
-            tenant=tenant,
-            object_id=pool.id,
-            object_name=name,
-            after={"kind": kind, "tenant": tenant.slug if tenant else None},
-        )
-    return pool
-
-
-def remove_pool(pool: SourcePool, *, actor: Actor) -> None:
-    """Only an empty pool that nothing was ever routed through; others are emptied by moving their sources."""
-    if pool.name == DEFAULT_POOL:
-        raise Refused(_("The default pool stays: it serves whoever has no other."), reason="pool_in_use")
-    is_used = (
-        SourceAddress.objects.filter(pool=pool).exists()
-        or Stream.objects.filter(pool=pool).exists()
-        or Lane.objects.filter(pool=pool).exists()
-    )
-    if is_used:
-        raise Refused(_("The pool %(name)s is in use.") % {"name": pool.name}, reason="pool_in_use")
-    with transaction.atomic():
-        audit.record(actor, "pool.remove", object_id=pool.id, object_name=pool.name, before={"kind": pool.kind})
-        SourcePool.objects.filter(pk=pool.pk).delete()
-
-
-def assign_pool(stream: Stream, pool: SourcePool | None, *, actor: Actor) -> Stream:
-    """From now on the stream's new mail leaves from ``pool``; None means the default. What already waits stays put."""
-    if pool is not None and pool.tenant_id not in (None, stream.tenant_id):
-        raise Refused(_("The pool %(name)s belongs to another tenant.") % {"name": pool.name}, reason="pool_tenant")
-    with transaction.atomic():
-        before = stream.pool
-        Stream.objects.filter(pk=stream.pk).update(pool=pool)
-        audit.record(
-            actor,
-            "pool.assign",
-            tenant=stream.tenant,
-            object_id=stream.id,
-            object_name=stream.name,
-            before={"pool": before.name if before else None},
-            after={"pool": pool.name if pool else None},
-        )
-    stream.refresh_from_db()
-    return stream
-
-
-def assign_streams(streams: list[Stream], pool: SourcePool, *, actor: Actor) -> list[Stream]:
-    """All of them or, when one is refused, none."""
-    with transaction.atomic():
-        return [assign_pool(stream, pool, actor=actor) for stream in streams]
-
-
-def set_standby(pool: SourcePool, standby: SourcePool | None, *, actor: Actor) -> SourcePool:
-    """Where the pool's mail leaves from while none of its own addresses can be used; None: it waits for them.
-
-    Never a pool that belongs to another tenant, and one stand-by has none itself, so that there is no chain to follow.
-    """
-    if standby is not None:
-        if standby.tenant_id not in (None, pool.tenant_id):
-            raise Refused(
-                _("The pool %(name)s belongs to another tenant.") % {"name": standby.name},
-                reason="pool_tenant",
-                field="standby",
-            )
-        if standby.pk == pool.pk or standby.standby_id is not None or SourcePool.objects.filter(standby=pool).exists():
-            raise Refused(
-                _("A stand-by is another pool, and neither of the two takes part in a further one."),
-                reason="standby_chain",
-                field="standby",
-            )
-    with transaction.atomic():
-        before = pool.standby
-        SourcePool.objects.filter(pk=pool.pk).update(standby=standby)
-        audit.record(
-            actor,
-            "pool.standby",
-            tenant=pool.tenant,
-            object_id=pool.id,
-            object_name=pool.name,
-            before={"standby": before.name if before else None},
-            after={"standby": standby.name if standby else None},
-        )
-        _tell_engines()
-    pool.refresh_from_db()
-    return pool
-
-
-def update_pool(pool: SourcePool, *, actor: Actor, note: str) -> SourcePool:
-    """Its note; name and kind stay, since streams and addresses rely on them."""
-    note = note[:500]
-    with transaction.atomic():
-        changed = SourcePool.objects.filter(pk=pool.pk).exclude(note=note).update(note=note)
-        if changed:
-            audit.record(
-                actor, "pool.update", tenant=pool.tenant, object_id=pool.id, object_name=pool.name,
-                before={"note": pool.note}, after={"note": note},
-            )  # fmt: skip
-    pool.refresh_from_db()
-    return pool
 
 
 def set_families(source: SourceAddress, families: str, *, actor: Actor) -> SourceAddress:
@@ -448,68 +319,9 @@ def set_families(source: SourceAddress, families: str, *, actor: Actor) -> Sourc
             before={"families": before},
             after={"families": families},
         )
-        _tell_engines()
+        tell_engines()
     source.refresh_from_db()
     return source
-
-
-def find_pool(name: str) -> SourcePool:
-    """Raises NotFound."""
-    pool = SourcePool.objects.select_related("tenant", "standby").filter(name=name).first()
-    if pool is None:
-        raise NotFound(_("There is no pool %(name)s.") % {"name": name}, field="pool")
-    return pool
-
-
-def list_pools() -> list[SourcePool]:
-    return list(SourcePool.objects.select_related("tenant", "standby").prefetch_related("sources").order_by("name"))
-
-
-# ---------------------------------------------------------------- nodes
-
-
-def find_node(name: str) -> Node:
-    """Raises NotFound."""
-    node = Node.objects.filter(name=name).first()
-    if node is None:
-        raise NotFound(_("There is no node %(name)s.") % {"name": name}, field="node")
-    return node
-
-
-def drain_node(node: Node, *, actor: Actor, reason: str = "") -> Node:
-    """Attempts that are under way end; no new one begins there, and greylisted mail may leave from other nodes."""
-    return _set_draining(node, True, actor=actor, reason=reason)
-
-
-def resume_node(node: Node, *, actor: Actor) -> Node:
-    return _set_draining(node, False, actor=actor)
-
-
-def _set_draining(node: Node, is_draining: bool, *, actor: Actor, reason: str = "") -> Node:
-    with transaction.atomic():
-        if not Node.objects.filter(pk=node.pk, is_draining=not is_draining).update(is_draining=is_draining):
-            sentence = _("%(name)s is drained already.") if is_draining else _("%(name)s is in use already.")
-            raise Refused(sentence % {"name": node.name}, reason="state_unchanged")
-        audit.record(
-            actor,
-            "node.drain" if is_draining else "node.resume",
-            object_id=node.name,
-            object_name=node.name,
-            before={"drained": not is_draining},
-            after={"drained": is_draining},
-            reason=reason,
-        )
-        _tell_engines()
-    node.refresh_from_db()
-    return node
-
-
-# ---------------------------------------------------------------- small parts
-
-
-def _tell_engines() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(wake.RING, [wake.PATHS])
 
 
 def _checked_address(text: str) -> str:
@@ -557,12 +369,6 @@ def _checked_ehlo(name: str) -> str:
             reason="ehlo_malformed",
             field="ehlo",
         ) from None
-
-
-def _checked_node(name: str) -> str:
-    if not _NODE_NAME.fullmatch(name):
-        raise Refused(_("%(name)s is no name for a node.") % {"name": name}, reason="node_malformed", field="node")
-    return name
 
 
 def _as_uuid(key: str | UUID) -> UUID | None:

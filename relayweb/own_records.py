@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from delivery import spf
 from delivery.dns import DnsFailure, Resolver
-from delivery.domain_checks import report_domains, tags_of
+from delivery.domain_answers import report_domains, tags_of
 
 # Any domain will do: the record that is looked for is a wildcard.
 _SOME_DOMAIN = "customer.example"

@@ -11,7 +11,7 @@ from accounts import credentials, tenants
 from accounts.audit import Actor
 from accounts.models import Credential, CredentialKind, CredentialUse, Tenant
 from delivery.core.mailbox import parse_domain
-from delivery.sources import find_pool
+from delivery.pools import find_pool
 from delivery.tenants import find_stream
 from relayweb.commandline import output
 from relayweb.commandline.verbs import MOMENT, Noun, maybe_tenant_option, subject, tenant_option

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from accounts.audit import Actor
-from delivery import sources
+from delivery import nodes
 from delivery.models import Node
 from relayweb.commandline import output
 from relayweb.commandline.verbs import Noun, subject
@@ -29,14 +29,14 @@ def list_() -> None:
 @click.option("--reason", default="")
 def drain(name: str, reason: str) -> None:
     """End what is being sent from a node and begin nothing new there. It goes on taking mail."""
-    output.record(_shape(sources.drain_node(sources.find_node(name), actor=Actor.command_line(), reason=reason)))
+    output.record(_shape(nodes.drain_node(nodes.find_node(name), actor=Actor.command_line(), reason=reason)))
 
 
 @command.command("resume")
 @subject("name", "name", "The node's name (RELAY_NODE).")
 def resume(name: str) -> None:
     """Send from a drained node again."""
-    output.record(_shape(sources.resume_node(sources.find_node(name), actor=Actor.command_line())))
+    output.record(_shape(nodes.resume_node(nodes.find_node(name), actor=Actor.command_line())))
 
 
 def _shape(node: Node) -> dict[str, Any]:

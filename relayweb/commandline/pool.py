@@ -8,7 +8,7 @@ import click
 
 from accounts import tenants
 from accounts.audit import Actor
-from delivery import sources
+from delivery import pools
 from delivery.models import PoolKind, SourcePool, SourceState
 from delivery.tenants import find_stream
 from relayweb.commandline import output
@@ -28,14 +28,14 @@ def command() -> None:
 def add(name: str, kind: str, tenant: str | None, note: str) -> None:
     """Make a pool."""
     owner = tenants.find_tenant(tenant) if tenant else None
-    output.record(_shape(sources.add_pool(name, actor=Actor.command_line(), kind=kind, tenant=owner, note=note)))
+    output.record(_shape(pools.add_pool(name, actor=Actor.command_line(), kind=kind, tenant=owner, note=note)))
 
 
 @command.command("list")
 def list_() -> None:
     """Every pool with its addresses."""
     output.rows(
-        map(_shape, sources.list_pools()), ("name", "kind", "tenant", "standby", "sources"), empty="There is no pool."
+        map(_shape, pools.list_pools()), ("name", "kind", "tenant", "standby", "sources"), empty="There is no pool."
     )
 
 
@@ -46,8 +46,8 @@ def list_() -> None:
 def assign(tenant: str, stream: str, name: str) -> None:
     """Let a stream's new mail leave from a pool."""
     found = find_stream(tenants.find_tenant(tenant), stream)
-    pool = sources.find_pool(name)
-    changed = sources.assign_pool(found, pool, actor=Actor.command_line())
+    pool = pools.find_pool(name)
+    changed = pools.assign_pool(found, pool, actor=Actor.command_line())
     output.record({"stream": changed.name, "kind": changed.kind, "pool": pool.name})
 
 
@@ -56,17 +56,17 @@ def assign(tenant: str, stream: str, name: str) -> None:
 @click.option("--pool", "standby", required=True, help="The other pool's name, or `none`.")
 def standby_(name: str, standby: str) -> None:
     """Let another pool serve this one's mail while none of its own addresses can be used."""
-    other = None if standby == "none" else sources.find_pool(standby)
-    output.record(_shape(sources.set_standby(sources.find_pool(name), other, actor=Actor.command_line())))
+    other = None if standby == "none" else pools.find_pool(standby)
+    output.record(_shape(pools.set_standby(pools.find_pool(name), other, actor=Actor.command_line())))
 
 
 @command.command("remove")
 @subject("name", "name", "The pool's name.")
 def remove(name: str) -> None:
     """Remove a pool that nothing uses."""
-    pool = sources.find_pool(name)
+    pool = pools.find_pool(name)
     shape = _shape(pool)
-    sources.remove_pool(pool, actor=Actor.command_line())
+    pools.remove_pool(pool, actor=Actor.command_line())
     output.record(shape)
 
 

@@ -14,7 +14,6 @@ from relayweb.console.sums import waits_in_words
 STACKED = ("delivered", "bounced", "expired", "other")
 
 
-
 def volume_chart(course: Course, period: Period) -> dict[str, object]:
     values = {
         "delivered": [one.delivered for one in course.totals],

@@ -56,7 +56,6 @@ class Usage:
     ends_at: datetime
 
 
-
 @tenant_page()
 @require_safe
 def overview(request: HttpRequest, seat: Seat) -> HttpResponse:

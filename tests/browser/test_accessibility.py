@@ -14,7 +14,7 @@ from django.utils import timezone
 from accounts import factors, invitations, notices, people, sealing, tenants, trust
 from accounts.audit import Actor
 from accounts.models import Membership, NoticeKind, Passkey, User
-from delivery import domains, jobs, sources, suppressions, throttles
+from delivery import domains, jobs, pools, sources, suppressions, throttles
 from delivery.alerts import episodes
 from delivery.alerts.rules import Found
 from delivery.brakes import pulling
@@ -271,8 +271,8 @@ def pages_of_operations(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]
         actor=operator,
     )
     SourceAddress.objects.filter(pk=first.pk).update(state="unusable", state_reason="cannot bind " + "x" * 300)
-    dedicated = sources.add_pool("acme-dedicated-" + "x" * 30, kind="dedicated", tenant=cast.acme, actor=operator)
-    sources.assign_pool(Stream.objects.of(cast.acme)[0], dedicated, actor=operator)
+    dedicated = pools.add_pool("acme-dedicated-" + "x" * 30, kind="dedicated", tenant=cast.acme, actor=operator)
+    pools.assign_pool(Stream.objects.of(cast.acme)[0], dedicated, actor=operator)
     write_message(cast.acme, Fate(address="a@docomo.ne.jp", state="queued", group="docomo"))
     group = ProviderGroup.objects.get(key="docomo")
     DeliveryPath.objects.create(source=first, group=group, pace_share=0.125, pace_reason="r" * 80)

@@ -14,7 +14,7 @@ from rest_framework.response import Response
 
 from accounts import tenants
 from accounts.refusals import NotFound
-from delivery import sources
+from delivery import pools, sources
 from delivery.models import SourceAddress, SourcePool
 from relayweb.api.problems import unknown_value
 from relayweb.api.resources import NoParameters, operation
@@ -186,7 +186,7 @@ class Pools(OperatorView):
     @operation("list_pools", tag="operator", says=_("Pools of addresses"), query=NoParameters, answer=PoolList)
     def get(self, request: Request) -> Response:
         self.asked(NoParameters)
-        return Response(PoolList(data=[_pool(pool) for pool in sources.list_pools()]))
+        return Response(PoolList(data=[_pool(pool) for pool in pools.list_pools()]))
 
     @operation("add_pool", tag="operator", says=_("A further pool"), body=NewPool, answer=PoolShape, status=201)
     def post(self, request: Request) -> Response:
@@ -195,7 +195,7 @@ class Pools(OperatorView):
             owner = tenants.find_tenant(given.tenant) if given.tenant else None
         except NotFound:
             raise unknown_value("tenant", "there is no such tenant") from None
-        pool = sources.add_pool(given.name, actor=self.caller.actor, kind=given.kind, tenant=owner, note=given.note)
+        pool = pools.add_pool(given.name, actor=self.caller.actor, kind=given.kind, tenant=owner, note=given.note)
         return Response(_pool(pool), status=201)
 
 
@@ -212,29 +212,29 @@ class PoolOne(OperatorView):
     @operation("get_pool", tag="operator", says=_("One pool"), query=NoParameters, answer=PoolShape)
     def get(self, request: Request, name: str) -> Response:
         self.asked(NoParameters)
-        return Response(_pool(sources.find_pool(name)))
+        return Response(_pool(pools.find_pool(name)))
 
     @operation("change_pool", tag="operator", says=_("Its stand-by and note"), body=PoolChange, answer=PoolShape)
     def patch(self, request: Request, name: str) -> Response:
         given = self.given(PoolChange)
-        found = sources.find_pool(name)
+        found = pools.find_pool(name)
         with transaction.atomic():
             if given.standby is not msgspec.UNSET:
                 try:
-                    standby = sources.find_pool(given.standby) if given.standby else None
+                    standby = pools.find_pool(given.standby) if given.standby else None
                 except NotFound:
                     raise unknown_value("standby", "there is no such pool") from None
-                found = sources.set_standby(found, standby, actor=self.caller.actor)
+                found = pools.set_standby(found, standby, actor=self.caller.actor)
             if given.note is not msgspec.UNSET:
-                found = sources.update_pool(found, actor=self.caller.actor, note=given.note)
+                found = pools.update_pool(found, actor=self.caller.actor, note=given.note)
         return Response(_pool(found))
 
     @operation("remove_pool", tag="operator", says=_("Remove an empty pool"), query=NoParameters, answer=PoolShape)
     def delete(self, request: Request, name: str) -> Response:
         self.asked(NoParameters)
-        found = sources.find_pool(name)
+        found = pools.find_pool(name)
         shape = _pool(found)
-        sources.remove_pool(found, actor=self.caller.actor)
+        pools.remove_pool(found, actor=self.caller.actor)
         return Response(shape)
 
 

@@ -70,7 +70,6 @@ class RecipientQuery(Query, rename={"states": "state", "classes": "class", "prov
     complained: Annotated[bool, msgspec.Meta(description=_("only those whose recipient complained"))] = False
 
 
-
 class Recipients(ResourceView):
     heeds_domain = True
 

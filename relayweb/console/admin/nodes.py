@@ -12,7 +12,7 @@ from django.utils.translation import gettext, ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.refusals import NotFound, Refused
-from delivery import interventions, operations, sources
+from delivery import interventions, nodes, operations
 from delivery.models import Node
 from delivery.queue.figures import queue_stats
 from relayweb.console import words
@@ -81,7 +81,7 @@ def drain(request: HttpRequest, name: str) -> HttpResponse:
     form = ReasonForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
-            sources.drain_node(node, reason=form.cleaned_data["reason"], actor=actor_of(request))
+            nodes.drain_node(node, reason=form.cleaned_data["reason"], actor=actor_of(request))
             tell(request, gettext("“{name}” is drained.").format(name=node.name))
         except Refused as refusal:
             tell_refusal(request, refusal)
@@ -114,7 +114,7 @@ def drain(request: HttpRequest, name: str) -> HttpResponse:
 def resume(request: HttpRequest, name: str) -> HttpResponse:
     node = _found(name)
     try:
-        sources.resume_node(node, actor=actor_of(request))
+        nodes.resume_node(node, actor=actor_of(request))
         tell(request, gettext("“{name}” is in use again.").format(name=node.name))
     except Refused as refusal:
         tell_refusal(request, refusal)
@@ -123,7 +123,7 @@ def resume(request: HttpRequest, name: str) -> HttpResponse:
 
 def _found(name: str) -> Node:
     try:
-        return sources.find_node(name)
+        return nodes.find_node(name)
     except NotFound:
         raise Http404 from None
 

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts import tenants
 from accounts.refusals import NotFound, Refused
-from delivery import operations, sources
+from delivery import operations, pools
 from delivery.models import SourceAddress, SourcePool, SourceState, Stream
 from delivery.models.source import DEFAULT_POOL
 from delivery.tenants import find_stream
@@ -105,7 +105,7 @@ def add(request: HttpRequest) -> HttpResponse:
         given = form.cleaned_data
         try:
             tenant = tenants.find_tenant(given["tenant"]) if given["tenant"] else None
-            pool = sources.add_pool(
+            pool = pools.add_pool(
                 given["name"], kind=given["kind"], tenant=tenant, note=given["note"], actor=actor_of(request)
             )
         except Refused as refusal:
@@ -133,7 +133,7 @@ def standby(request: HttpRequest, name: str) -> HttpResponse:
     if form.is_valid():
         chosen = form.cleaned_data["standby"]
         try:
-            sources.set_standby(pool, sources.find_pool(chosen) if chosen else None, actor=actor_of(request))
+            pools.set_standby(pool, pools.find_pool(chosen) if chosen else None, actor=actor_of(request))
         except Refused as refusal:
             form.refuse(refusal)
         else:
@@ -153,7 +153,7 @@ def assign(request: HttpRequest, name: str) -> HttpResponse:
         try:
             tenant = tenants.find_tenant(given["tenant"])
             chosen = [find_stream(tenant, given["stream"])] if given["stream"] else Stream.objects.of(tenant)
-            changed = sources.assign_streams(list(chosen), pool, actor=actor_of(request))
+            changed = pools.assign_streams(list(chosen), pool, actor=actor_of(request))
         except Refused as refusal:
             form.refuse(refusal)
         else:
@@ -175,7 +175,7 @@ def unassign(request: HttpRequest, name: str) -> HttpResponse:
     )
     if stream is None:
         raise Http404
-    sources.assign_pool(stream, None, actor=actor_of(request))
+    pools.assign_pool(stream, None, actor=actor_of(request))
     said = gettext("New mail of “{tenant}” ({streams}) leaves from the default pool again.")
     tell(request, said.format(tenant=stream.tenant.slug, streams=stream.name))
     return redirect("operator-pool", name=pool.name)
@@ -187,7 +187,7 @@ def remove(request: HttpRequest, name: str) -> HttpResponse:
     pool = _found(name)
     if request.method == "POST":
         try:
-            sources.remove_pool(pool, actor=actor_of(request))
+            pools.remove_pool(pool, actor=actor_of(request))
         except Refused as refusal:
             tell_refusal(request, refusal)
             return redirect("operator-pool", name=pool.name)
@@ -217,6 +217,6 @@ def _standby_of(pool: SourcePool) -> str:
 
 def _found(name: str) -> SourcePool:
     try:
-        return sources.find_pool(name)
+        return pools.find_pool(name)
     except NotFound:
         raise Http404 from None

@@ -12,7 +12,7 @@ from django.utils import timezone
 from accounts.identifiers import uuid7
 from accounts.models import AuditEntry
 from delivery.models import Message, Node, QueueEntry, Recipient, SourceAddress, Worker
-from delivery.sources import find_pool
+from delivery.pools import find_pool
 from tests.integration.console.conftest import SignedIn
 from tests.support.journeys import Cast, Fate, write_message
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from accounts.identifiers import uuid7
 from accounts.models import AuditEntry
-from delivery import sources
+from delivery import pools, sources
 from delivery.models import Node, SourceAddress, SourcePool, SourceState, Stream, Worker
 from tests.integration.console.conftest import SignedIn
 from tests.support.journeys import Cast, Fate, write_message
@@ -36,7 +36,7 @@ def address(db: None) -> SourceAddress:
         heartbeat_at=timezone.now(),
     )
     return SourceAddress.objects.create(
-        address="192.0.2.10", ehlo_name="mx.relay.example", node=node, pool=sources.find_pool("default")
+        address="192.0.2.10", ehlo_name="mx.relay.example", node=node, pool=pools.find_pool("default")
     )
 
 
@@ -174,10 +174,10 @@ def test_a_pool_is_made_for_a_tenant_given_its_streams_and_removed(cast: Cast, o
 def test_a_standby_is_set_and_taken_back(olivia: Client, address: SourceAddress) -> None:
     SourcePool.objects.create(name="spare")
     olivia.post(f"{POOLS}default/standby/", {"standby": "spare"})
-    assert sources.find_pool("default").standby == sources.find_pool("spare")
+    assert pools.find_pool("default").standby == pools.find_pool("spare")
     assert b"id_standby_error" in olivia.post(f"{POOLS}spare/standby/", {"standby": "default"}).content
     olivia.post(f"{POOLS}default/standby/", {"standby": ""})
-    assert sources.find_pool("default").standby is None
+    assert pools.find_pool("default").standby is None
 
 
 def test_a_pool_whose_mail_is_stuck_is_named(cast: Cast, olivia: Client, django_assert_max_num_queries) -> None:  # type: ignore[no-untyped-def]

@@ -10,7 +10,7 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import AuditEntry
-from delivery import sources
+from delivery import pools
 from delivery.models import (
     Node,
     Path,
@@ -37,7 +37,7 @@ def olivia(cast: Cast, signed_in: SignedIn) -> Client:
 def source(db: None) -> SourceAddress:
     node, _is_new = Node.objects.get_or_create(name="a")
     return SourceAddress.objects.create(
-        address="192.0.2.10", ehlo_name="mx.relay.example", node=node, pool=sources.find_pool("default")
+        address="192.0.2.10", ehlo_name="mx.relay.example", node=node, pool=pools.find_pool("default")
     )
 
 

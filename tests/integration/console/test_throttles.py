@@ -10,7 +10,7 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import AuditEntry
-from delivery import sources
+from delivery import pools
 from delivery.models import Node, Path, ProviderGroup, SourceAddress
 from delivery.shaping import overrides
 from tests.integration.console.conftest import SignedIn
@@ -28,7 +28,7 @@ def olivia(cast: Cast, signed_in: SignedIn) -> Client:
 def path(db: None) -> Path:
     node, _is_new = Node.objects.get_or_create(name="a")
     source = SourceAddress.objects.create(
-        address="192.0.2.10", ehlo_name="mx.relay.example", node=node, pool=sources.find_pool("default")
+        address="192.0.2.10", ehlo_name="mx.relay.example", node=node, pool=pools.find_pool("default")
     )
     group, _is_new = ProviderGroup.objects.get_or_create(key="docomo", defaults={"kind": "provider", "title": "docomo"})
     return Path.objects.create(source=source, group=group, pace_share=0.25, pace_reason="docomo-throttled")

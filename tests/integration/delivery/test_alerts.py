@@ -16,7 +16,7 @@ from django.utils import timezone
 from accounts.audit import Actor
 from accounts.models import AuditEntry
 from accounts.refusals import Refused
-from delivery import sources
+from delivery import pools
 from delivery.alerts import episodes, outbox, rules
 from delivery.alerts.episodes import Watched
 from delivery.alerts.rules import Found
@@ -164,7 +164,7 @@ def test_a_letter_is_tried_again_and_a_kill_between_costs_one_more_at_the_most()
 def test_the_rules_see_what_is_wrong_and_what_could_not_be_looked_at_opens_and_closes_nothing(settings: Any) -> None:
     node, _is_new = Node.objects.get_or_create(name="a")
     source = SourceAddress.objects.create(
-        address="192.0.2.10", ehlo_name="mx.relay.example", node=node, pool=sources.find_pool("default")
+        address="192.0.2.10", ehlo_name="mx.relay.example", node=node, pool=pools.find_pool("default")
     )
 
     def checked(verdict: str) -> None:

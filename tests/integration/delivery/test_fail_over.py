@@ -8,7 +8,7 @@ import pytest
 
 from accounts.audit import Actor
 from accounts.refusals import Refused
-from delivery import sources
+from delivery import pools, sources
 from delivery.models import Node, SourceAddress, SourcePool
 from delivery.queue import claim
 from tests.support.engine_room import HOST, Room, World, delivered, doomed, heard, in_thread
@@ -18,7 +18,7 @@ ACTOR = Actor.command_line()
 
 
 def _pool(name: str, world: World, *, address: str | None = None, tenant=None, state: str = "active") -> SourcePool:
-    pool = sources.add_pool(name, actor=ACTOR, kind="dedicated" if tenant else "shared", tenant=tenant)
+    pool = pools.add_pool(name, actor=ACTOR, kind="dedicated" if tenant else "shared", tenant=tenant)
     if address:
         SourceAddress.objects.create(
             address=address, ehlo_name=f"{name}.relay.test", pool=pool, node=world.source.node, state=state
@@ -56,7 +56,7 @@ async def test_a_pool_without_a_usable_address_waits_unless_it_has_a_stand_by(wo
             await room.until_state(await room.send_as_globex("two@far.test"), "delivered")
             waiting = (await room.recipient(message_id)).state
 
-            await in_thread(sources.set_standby, acmes, world.source.pool, actor=ACTOR)
+            await in_thread(pools.set_standby, acmes, world.source.pool, actor=ACTOR)
             await room.until_state(message_id, "delivered")
 
             await in_thread(sources.resume_source, await in_thread(acmes.sources.get), actor=ACTOR)
@@ -74,7 +74,7 @@ async def test_what_is_pinned_to_a_stand_by_does_not_stay_behind_with_it(world: 
     async with Room(world) as room, SmtpPeer(host=HOST, at_port=room.port, **script) as peer:
         acmes = await in_thread(_pool, "acme", world, address="127.0.0.1", tenant=world.cast.acme, state="paused")
         acme = world.principal(pool_id=acmes.id)
-        await in_thread(sources.set_standby, acmes, world.source.pool, actor=ACTOR)
+        await in_thread(pools.set_standby, acmes, world.source.pool, actor=ACTOR)
         async with room.engine():
             message_id = await room.send("one@far.test", principal=acme)
             await room.until_state(message_id, "deferred")
@@ -94,10 +94,10 @@ async def test_a_stand_by_is_never_what_it_must_not_be(world: World, case: str):
             other = await in_thread(_pool, "globex", world, tenant=world.cast.globex)
         case _:
             other = await in_thread(_pool, "spare", world)
-            await in_thread(sources.set_standby, other, world.source.pool, actor=ACTOR)
+            await in_thread(pools.set_standby, other, world.source.pool, actor=ACTOR)
 
     with pytest.raises(Refused):
-        await in_thread(sources.set_standby, acmes, other, actor=ACTOR)
+        await in_thread(pools.set_standby, acmes, other, actor=ACTOR)
 
     assert (await in_thread(SourcePool.objects.get, pk=acmes.pk)).standby_id is None
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from accounts.audit import Actor
-from delivery import sources, throttles
+from delivery import nodes, sources, throttles
 from delivery.models import ProviderGroup, SourceAddress, SourcePool
 from delivery.queue import wake
 from delivery.shaping import overrides
@@ -308,10 +308,10 @@ async def test_what_an_operator_suspends_or_drains_rests_until_it_is_let_go(worl
         assert await in_thread(lambda: throttles.release_path(source, group, actor=operator))
         await room.until_state(suspended, "delivered")
 
-        await in_thread(lambda: sources.drain_node(source.node, actor=operator))
+        await in_thread(lambda: nodes.drain_node(source.node, actor=operator))
         await room.until("SELECT bool_and(owner = '') FROM delivery_path")
         drained = await room.send("three@far.test")
         await until_the_engine_has_looked(room)
         assert (await room.recipient(drained)).state == "queued"
-        await in_thread(lambda: sources.resume_node(source.node, actor=operator))
+        await in_thread(lambda: nodes.resume_node(source.node, actor=operator))
         await room.until_state(drained, "delivered")

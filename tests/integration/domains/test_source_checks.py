@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from accounts.audit import Actor
 from accounts.models import AuditEntry
-from delivery import sources, tasks
+from delivery import pools, sources, tasks
 from delivery.models import SourceCheck
 from delivery.source_checks import checks
 from tests.support.dns_server import Behaviour
@@ -163,7 +163,7 @@ def test_the_last_address_of_a_pool_goes_on_unless_there_is_a_stand_by(
     name_server.records[LISTED_AT] = {"A": ["127.0.0.2"]}
 
     alone = _look(source)
-    sources.set_standby(source.pool, sources.add_pool("spare", actor=OLIVIA), actor=OLIVIA)
+    pools.set_standby(source.pool, pools.add_pool("spare", actor=OLIVIA), actor=OLIVIA)
     source = sources.find_source(ADDRESS)
     backed = _look(source)
 

@@ -7,7 +7,7 @@ import pytest
 from accounts.audit import Actor
 from accounts.models import AuditEntry, Tenant
 from accounts.refusals import NotFound, Refused
-from delivery import sources
+from delivery import pools, sources
 from delivery.models import SourceAddress, Stream
 
 
@@ -44,7 +44,7 @@ def test_the_systems_choice_comes_back_when_every_named_address_is_gone(db: None
 
 def test_an_address_in_another_pool_leaves_the_systems_choice_alone(db: None, operator: Actor) -> None:
     sources.ensure_default_source(actor=operator)
-    sources.add_pool("fast", actor=operator)
+    pools.add_pool("fast", actor=operator)
 
     sources.add_source("192.0.2.10", pool="fast", actor=operator)
 
@@ -102,22 +102,22 @@ def test_a_source_is_found_by_address_and_id(db: None, operator: Actor) -> None:
 
 
 def test_a_dedicated_pool_serves_its_tenant_only(acme: Tenant, globex: Tenant, operator: Actor) -> None:
-    pool = sources.add_pool("acme-own", kind="dedicated", tenant=acme, actor=operator)
+    pool = pools.add_pool("acme-own", kind="dedicated", tenant=acme, actor=operator)
     mine, theirs = Stream.objects.of(acme).get(name="bulk"), Stream.objects.of(globex).get(name="bulk")
 
-    assert sources.assign_pool(mine, pool, actor=operator).pool == pool
+    assert pools.assign_pool(mine, pool, actor=operator).pool == pool
     with pytest.raises(Refused):
-        sources.assign_pool(theirs, pool, actor=operator)
+        pools.assign_pool(theirs, pool, actor=operator)
     with pytest.raises(Refused):
-        sources.add_pool("shared-own", tenant=acme, actor=operator)
+        pools.add_pool("shared-own", tenant=acme, actor=operator)
     with pytest.raises(Refused):
-        sources.remove_pool(pool, actor=operator)
+        pools.remove_pool(pool, actor=operator)
 
 
 def test_an_unused_pool_can_be_removed_and_the_default_stays(db: None, operator: Actor) -> None:
-    sources.remove_pool(sources.add_pool("fast", actor=operator), actor=operator)
+    pools.remove_pool(pools.add_pool("fast", actor=operator), actor=operator)
 
     with pytest.raises(NotFound):
-        sources.find_pool("fast")
+        pools.find_pool("fast")
     with pytest.raises(Refused):
-        sources.remove_pool(sources.find_pool("default"), actor=operator)
+        pools.remove_pool(pools.find_pool("default"), actor=operator)

@@ -15,7 +15,8 @@ import psycopg
 import pytest
 
 from relayweb.processes import children
-from relayweb.processes.postgres import DatabaseError, Postgres, choose_account, closed_folder_above
+from relayweb.processes.postgres import Postgres
+from relayweb.processes.postgres_binaries import DatabaseError, choose_account, closed_folder_above
 from relayweb.processes.state import State
 from tests.support.waiting import until
 

@@ -9,20 +9,8 @@ import pytest
 
 from delivery import spf
 from delivery.dns import DnsFailureKind
-from delivery.domain_checks import (
-    Answer,
-    Answers,
-    Finding,
-    Observation,
-    Proof,
-    RecordCheck,
-    Wanted,
-    WantedKey,
-    judge,
-    merge_spf,
-    report_domains,
-    wanted_records,
-)
+from delivery.domain_answers import Answer, Answers, Wanted, WantedKey, report_domains
+from delivery.domain_checks import Finding, Observation, Proof, RecordCheck, judge, merge_spf, wanted_records
 from delivery.domain_watch import LAPSE_LOOKS, Standing, next_standing
 
 KEY_1, KEY_2 = "v=DKIM1; k=rsa; p=AAAA", "v=DKIM1; k=rsa; p=BBBB"
