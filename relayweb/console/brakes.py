@@ -22,7 +22,7 @@ from delivery.brakes import pulling
 from delivery.brakes.levels import Step
 from delivery.core.classification import ReplyClass
 from delivery.models import Appeal, Brake
-from relayweb.console import words
+from relayweb.console import class_words
 from relayweb.console.access import Seat, tenant_page
 from relayweb.console.forms import ConsoleForm, tell
 from relayweb.console.words import Mark, Text
@@ -121,7 +121,7 @@ class Shown:
 
 
 def _class(name: str) -> Text:
-    found = words.CLASSES.get(ReplyClass(name)) if name in set(ReplyClass) else None
+    found = class_words.CLASSES.get(ReplyClass(name)) if name in set(ReplyClass) else None
     return found.label if found else name
 
 

@@ -17,7 +17,7 @@ from delivery import changes, suppression_search, suppressions
 from delivery.acceptance import doorbell
 from delivery.models import JobKind, Message, Recipient, Suppression, SuppressionScope
 from delivery.queue.control import Changed
-from relayweb.console import words
+from relayweb.console import job_words, words
 from relayweb.console.access import Seat, tenant_page
 from relayweb.console.forms import tell, tell_refusal
 
@@ -43,7 +43,7 @@ def change(request: HttpRequest, seat: Seat, message_id: UUID, verb: str) -> Htt
         raise Http404 from None
     context = {
         "section": "messages",
-        "about": words.JOBS[JobKind(verb)],
+        "about": job_words.JOBS[JobKind(verb)],
         "verb": verb,
         "waiting": waiting,
         "number": _concerned(verb, waiting),

@@ -19,7 +19,7 @@ from accounts import credentials
 from accounts.models import Credential, CredentialKind, CredentialUse, Role
 from accounts.refusals import NotFound, Refused
 from delivery.models import DomainState, SendingDomain, Stream
-from relayweb.console import moments, once, snippets, words
+from relayweb.console import credential_words, moments, once, snippets, words
 from relayweb.console.access import Seat, tenant_page
 from relayweb.console.forms import ConsoleForm, tell, tell_refusal
 from relayweb.console.words import Mark
@@ -45,7 +45,8 @@ class IssueForm(ConsoleForm):
         help_text=_("The public addresses your machines connect from, such as 192.0.2.0/28. At most a /24, or a /48."),
     )
     use = forms.ChoiceField(
-        label=_("Used by"), choices=[(use.value, label) for use, (label, _sentence) in words.CREDENTIAL_USES.items()]
+        label=_("Used by"),
+        choices=[(use.value, label) for use, (label, _sentence) in credential_words.CREDENTIAL_USES.items()],
     )
     stream = forms.ChoiceField(label=_("Stream"), help_text=_("Keeps urgent mail apart from mailings."))
     scopes = forms.MultipleChoiceField(
@@ -171,7 +172,9 @@ def issue(request: HttpRequest, seat: Seat) -> HttpResponse:
     wanted = request.GET.get("kind", "")
     if wanted not in CredentialKind.values:
         return render(
-            request, "console/credentials/kinds.html", {"section": "credentials", "kinds": words.CREDENTIAL_KINDS}
+            request,
+            "console/credentials/kinds.html",
+            {"section": "credentials", "kinds": credential_words.CREDENTIAL_KINDS},
         )
     kind = CredentialKind(wanted)
     form = IssueForm(seat, kind, request.POST or None)
@@ -180,7 +183,7 @@ def issue(request: HttpRequest, seat: Seat) -> HttpResponse:
             return _issue(request, seat, kind, form)
         except Refused as refusal:
             form.refuse(refusal)
-    context = {"section": "credentials", "form": form, "kind": kind, "about": words.CREDENTIAL_KINDS[kind]}
+    context = {"section": "credentials", "form": form, "kind": kind, "about": credential_words.CREDENTIAL_KINDS[kind]}
     return render(request, "console/credentials/issue.html", context)
 
 
@@ -243,7 +246,7 @@ def page(request: HttpRequest, seat: Seat, credential_id: UUID) -> HttpResponse:
         "credential": credential,
         "scopes": [SCOPES[scope] for scope in credential.scopes if scope in SCOPES],
         "last_use": _last_use(credential),
-        "use": words.CREDENTIAL_USES[CredentialUse(credential.use)][0],
+        "use": credential_words.CREDENTIAL_USES[CredentialUse(credential.use)][0],
         "has_overlap": credential.former_secret_until is not None and credential.former_secret_until > timezone.now(),
         "snippets": snippets.for_credential(credential),
     }
@@ -302,8 +305,8 @@ def _line(credential: Credential, streams: dict[UUID, str]) -> Line:
     begun = credential.last_used_at or credential.created_at
     return Line(
         credential,
-        words.CREDENTIAL_KINDS[CredentialKind(credential.kind)][0],
-        words.CREDENTIAL_MARKS[_state(credential, now)],
+        credential_words.CREDENTIAL_KINDS[CredentialKind(credential.kind)][0],
+        credential_words.CREDENTIAL_MARKS[_state(credential, now)],
         credential.revoked_at is None and now - begun > UNUSED_FOR,
         streams.get(credential.stream_id, "") if credential.stream_id else "",
     )

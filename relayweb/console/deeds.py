@@ -13,7 +13,8 @@ from django.utils.translation import pgettext_lazy
 
 from accounts.models import Role
 from relayweb.console import brakes
-from relayweb.console.words import CREDENTIAL_KINDS, CREDENTIAL_USES, GROUPS, ROLES, Text
+from relayweb.console.credential_words import CREDENTIAL_KINDS, CREDENTIAL_USES
+from relayweb.console.words import GROUPS, ROLES, Text
 
 # {name} is what it was done to.
 DEEDS: dict[str, Text] = {

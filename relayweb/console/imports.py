@@ -19,7 +19,7 @@ from accounts.refusals import NotFound, Refused
 from delivery import suppression_files, suppression_imports
 from delivery.models import ImportState, Stream, SuppressionImport
 from delivery.suppressions import Owner
-from relayweb.console import messages, words
+from relayweb.console import messages, suppression_words, words
 from relayweb.console.access import Seat, tenant_page
 from relayweb.console.forms import ConsoleForm, tell, tell_refusal
 from relayweb.console.suppressions import csv_answer
@@ -69,7 +69,7 @@ def standing_of(job: SuppressionImport) -> Standing:
     may_undo = job.state in (ImportState.DONE, ImportState.FAILED) and (
         job.finished_at is not None and timezone.now() < job.finished_at + suppression_imports.KEPT
     )
-    return Standing(job, words.IMPORT_STATES[ImportState(job.state)], percent, is_open, may_undo)
+    return Standing(job, suppression_words.IMPORT_STATES[ImportState(job.state)], percent, is_open, may_undo)
 
 
 @tenant_page(Role.DEVELOPER)

@@ -21,7 +21,7 @@ from delivery import history, jobs
 from delivery.acceptance import doorbell
 from delivery.models import LOG_KINDS, Job, JobFault, JobKind, JobState
 from delivery.time_limit import TookTooLong
-from relayweb.console import entering, stories, words
+from relayweb.console import entering, job_words, stories, words
 from relayweb.console.access import Seat, tenant_page
 from relayweb.console.entering import proved_page
 from relayweb.console.forms import tell, tell_refusal
@@ -94,7 +94,7 @@ def ask(request: HttpRequest, seat: Seat, kind: str) -> HttpResponse:
 
 
 def _ask_words(kind: JobKind) -> dict[str, object]:
-    return {"kind": kind, "about": words.JOBS[kind], "is_export": kind == JobKind.EXPORT}
+    return {"kind": kind, "about": job_words.JOBS[kind], "is_export": kind == JobKind.EXPORT}
 
 
 @tenant_page(Role.ADMIN)
@@ -112,7 +112,7 @@ def ask_for_everything(request: HttpRequest, seat: Seat) -> HttpResponse:
             return redirect("job", slug=seat.tenant.slug, job_id=job.id)
     context = {
         "section": "settings",
-        "about": words.JOBS[JobKind.ARCHIVE],
+        "about": job_words.JOBS[JobKind.ARCHIVE],
         "last": shown_last_archive(seat.tenant),
     }
     return render(request, "console/settings/archive.html", context)
@@ -220,12 +220,12 @@ def _shown(job: Job) -> Shown:
     state = JobState(job.state)
     return Shown(
         job=job,
-        title=words.JOBS[JobKind(job.kind)].title,
-        mark=words.JOB_STATES[state],
+        title=job_words.JOBS[JobKind(job.kind)].title,
+        mark=job_words.JOB_STATES[state],
         answer=_answer(job, state),
         is_open=state in {JobState.WAITING, JobState.RUNNING},
         has_file=job.kind in WITH_FILE and state == JobState.DONE,
-        fault=words.JOB_FAULTS[JobFault(job.fault)] if state == JobState.FAILED and job.fault else "",
+        fault=job_words.JOB_FAULTS[JobFault(job.fault)] if state == JobState.FAILED and job.fault else "",
     )
 
 

@@ -25,7 +25,7 @@ from delivery.core.states import RecipientState
 from delivery.history import Choices, Tally
 from delivery.log_filters import OTHER_PROVIDERS, LogFilter
 from delivery.time_limit import TookTooLong
-from relayweb.console import moments, stories, words
+from relayweb.console import class_words, moments, stories, words
 from relayweb.console.access import Seat, tenant_page
 
 PAGE_SIZE = 50
@@ -173,7 +173,7 @@ def log(request: HttpRequest, seat: Seat) -> HttpResponse:
         "section": "messages",
         "query": query,
         "states": words.STATES,
-        "classes": words.CLASSES,
+        "classes": class_words.CLASSES,
         "periods": PERIODS,
         "flags": _flags(query),
         "choices": choices,
@@ -280,7 +280,7 @@ def chips_of(query: LogQuery, choices: Choices) -> list[Chip]:
     chips += [
         Chip(
             gettext("Reason"),
-            words.CLASSES[known].label,
+            class_words.CLASSES[known].label,
             replace(query, classes=tuple(other for other in query.classes if other != known)).encoded,
         )
         for known in query.classes

@@ -14,7 +14,7 @@ from delivery.exports import cell
 from delivery.statistics import figures
 from delivery.statistics.counting import ALL, CREDENTIAL, DIMENSIONS, PROVIDER, STREAM
 from delivery.statistics.figures import Totals, Waits
-from relayweb.console import periods, words
+from relayweb.console import class_words, periods, words
 from relayweb.console.access import Seat, tenant_page
 from relayweb.console.charts import times_chart, volume_chart
 from relayweb.console.periods import Period
@@ -148,7 +148,7 @@ def _class_rows(seat: Seat, period: Period, narrowing: Narrowing, links: Links) 
     )
     rows = []
     for one in found:
-        known = words.known(words.CLASSES, one.reply_class)
+        known = class_words.known(class_words.CLASSES, one.reply_class)
         rows.append(
             ClassRow(
                 known.label if known else one.reply_class,

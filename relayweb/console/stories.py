@@ -22,8 +22,9 @@ from delivery.core.reply import Origin, Phase
 from delivery.core.states import EventKind, RecipientState
 from delivery.history import AttemptView, EventView, RecipientRow, RecipientView
 from delivery.models import Message, OwedAction, OwedDsn
-from relayweb.console import moments, words
-from relayweb.console.words import Mark, NextMove, fill
+from relayweb.console import class_words, moments, words
+from relayweb.console.class_words import NextMove
+from relayweb.console.words import Mark, fill
 
 Text = str | Promise
 
@@ -73,7 +74,7 @@ def line_of(row: RecipientRow) -> Line:
         )
     returned = SafeString("")
     if row.returned_at is not None:
-        found = words.known(words.CLASSES, row.returned_class)
+        found = class_words.known(class_words.CLASSES, row.returned_class)
         returned = fill(
             gettext("{reason} (reported {time})"),
             reason=found.label if found else words.RETURNED.label,
@@ -87,7 +88,7 @@ def _short_reason(row: RecipientRow) -> Text:
         return words.TEST.label if row.reason == _TEST_REASON else words.reason(row.reason)
     if row.state == RecipientState.DELIVERED:
         return ""
-    found = words.known(words.CLASSES, row.reply_class)
+    found = class_words.known(class_words.CLASSES, row.reply_class)
     return found.label if found else ""
 
 
@@ -161,7 +162,7 @@ class Told:
     def next_move_words(self) -> tuple[Text, str]:
         if self.next_move is None:
             return gettext("Nobody: it is settled"), "check"
-        return words.NEXT_MOVES[self.next_move]
+        return class_words.NEXT_MOVES[self.next_move]
 
 
 def tell(view: RecipientView, message: Message, *, reports: Sequence[OwedDsn] = ()) -> Told:
@@ -266,7 +267,7 @@ class _Teller:
         return (self._say(sentence),)
 
     def _deferred(self) -> _Answer:
-        found = words.known(words.CLASSES, self.row.reply_class)
+        found = class_words.known(class_words.CLASSES, self.row.reply_class)
         if found is None:
             return (self._state(), *self._resting(), *self._ambiguity()), (), (), (), NextMove.WAIT
         what = (self._say(found.happened), *self._ambiguity())
@@ -287,13 +288,13 @@ class _Teller:
         if self.row.returned_at is None:
             return tuple(what), (), (), (), None
         what.append(self._say(words.RETURNED.sentence, time=moments.time_tag(self.row.returned_at, style="full")))
-        found = words.known(words.CLASSES, self.row.returned_class)
+        found = class_words.known(class_words.CLASSES, self.row.returned_class)
         if found is None:
             return tuple(what), (), (), (), NextMove.YOU
         return tuple(what), (self._say(found.why),), (), (self._say(found.remedy),), found.next_move
 
     def _bounced(self) -> _Answer:
-        found = words.known(words.CLASSES, self.row.reply_class)
+        found = class_words.known(class_words.CLASSES, self.row.reply_class)
         if found is None:
             return (self._state(),), (), (), (), NextMove.YOU
         doing = (self._say(words.ACTIONS[Action.FAIL]),)
@@ -301,7 +302,7 @@ class _Teller:
         return what, (self._say(found.why),), doing, (self._say(found.remedy),), found.next_move
 
     def _expired(self) -> _Answer:
-        gave_up = words.CLASSES[ReplyClass.EXPIRED]
+        gave_up = class_words.CLASSES[ReplyClass.EXPIRED]
         last = self._last_class()
         why = (self._say(gave_up.why, last_class=last.label),) if last else ()
         remedy = [self._say(gave_up.remedy)]
@@ -336,10 +337,10 @@ class _Teller:
             return (self._say(words.ACTIONS[action], reach=self._say(words.SCOPES[scope])), again)
         return (again,)
 
-    def _last_class(self) -> words.ClassWords | None:
+    def _last_class(self) -> class_words.ClassWords | None:
         """The reason before time ran out."""
         for word in (self.row.reply_class, *(attempt.reply_class for attempt in reversed(self.view.attempts))):
-            if word and word != ReplyClass.EXPIRED and (found := words.known(words.CLASSES, word)):
+            if word and word != ReplyClass.EXPIRED and (found := class_words.known(class_words.CLASSES, word)):
                 return found
         return None
 

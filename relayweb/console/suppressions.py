@@ -25,7 +25,7 @@ from delivery.core.classification import ReplyClass
 from delivery.models import Message, Stream, Suppression, SuppressionKind, SuppressionReason, SuppressionScope
 from delivery.suppression_search import ListFilter
 from delivery.suppressions import Cause, Owner
-from relayweb.console import words
+from relayweb.console import class_words, suppression_words, words
 from relayweb.console.access import Seat, tenant_page
 from relayweb.console.forms import ConsoleForm, tell, tell_refusal
 
@@ -164,9 +164,9 @@ def suppression_list(request: HttpRequest, seat: Seat) -> HttpResponse:
         "is_more": total > MOST_COUNTED,
         "is_unused": not total and not query.is_narrowed,
         "chips": _chips(query),
-        "reasons": words.SUPPRESSION_REASONS,
-        "scopes": {scope: words.SUPPRESSION_SCOPES[scope] for scope in ("tenant", "stream")},  # type: ignore[index]
-        "classes": words.CLASSES,
+        "reasons": suppression_words.SUPPRESSION_REASONS,
+        "scopes": {scope: suppression_words.SUPPRESSION_SCOPES[scope] for scope in ("tenant", "stream")},  # type: ignore[index]
+        "classes": class_words.CLASSES,
         "streams": Stream.objects.of(seat.tenant).order_by("name").values_list("name", flat=True),
         "which": WHICH,
     }
@@ -174,12 +174,12 @@ def suppression_list(request: HttpRequest, seat: Seat) -> HttpResponse:
 
 
 def line_of(row: Suppression) -> Line:
-    known = row.reply_class and words.CLASSES.get(ReplyClass(row.reply_class))
+    known = row.reply_class and class_words.CLASSES.get(ReplyClass(row.reply_class))
     return Line(
         row,
-        words.SUPPRESSION_REASONS[SuppressionReason(row.reason)],
-        words.SUPPRESSION_KINDS[SuppressionKind(row.kind)],
-        row.stream.name if row.stream else words.SUPPRESSION_SCOPES[SuppressionScope(row.scope)],
+        suppression_words.SUPPRESSION_REASONS[SuppressionReason(row.reason)],
+        suppression_words.SUPPRESSION_KINDS[SuppressionKind(row.kind)],
+        row.stream.name if row.stream else suppression_words.SUPPRESSION_SCOPES[SuppressionScope(row.scope)],
         known.label if known else "",
         row.is_active(),
     )
@@ -189,18 +189,23 @@ def _chips(query: Query) -> list[Chip]:
     wanted = query.wanted
     possible = (
         (_("Address"), wanted.query, "query", wanted.query),
-        (_("Reach"), wanted.scope, "scope", wanted.scope and words.SUPPRESSION_SCOPES[SuppressionScope(wanted.scope)]),
+        (
+            _("Reach"),
+            wanted.scope,
+            "scope",
+            wanted.scope and suppression_words.SUPPRESSION_SCOPES[SuppressionScope(wanted.scope)],
+        ),
         (
             _("Reason"),
             wanted.reason,
             "reason",
-            wanted.reason and words.SUPPRESSION_REASONS[SuppressionReason(wanted.reason)].label,
+            wanted.reason and suppression_words.SUPPRESSION_REASONS[SuppressionReason(wanted.reason)].label,
         ),
         (
             _("Class"),
             wanted.reply_class,
             "reply_class",
-            wanted.reply_class and words.CLASSES[ReplyClass(wanted.reply_class)].label,
+            wanted.reply_class and class_words.CLASSES[ReplyClass(wanted.reply_class)].label,
         ),
         (_("Stream"), wanted.stream, "stream", wanted.stream),
         (_("State"), wanted.which != "active", "which", WHICH[wanted.which]),

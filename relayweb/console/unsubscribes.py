@@ -15,7 +15,7 @@ from django.views.decorators.http import require_safe
 from delivery import suppression_files, suppression_search
 from delivery.models import Message, Stream, Suppression, SuppressionReason
 from delivery.suppression_search import ListFilter
-from relayweb.console import words
+from relayweb.console import suppression_words, words
 from relayweb.console.access import Seat, tenant_page
 from relayweb.console.suppressions import MOST_CHARACTERS, MOST_COUNTED, csv_answer
 
@@ -68,7 +68,7 @@ def _wanted(given: QueryDict) -> ListFilter:
 
 def _line(row: Suppression, subjects: dict[UUID, str]) -> Line:
     subject = subjects.get(row.message_id, "") if row.message_id else ""
-    return Line(row, words.UNSUBSCRIBED_HOW.get(row.detail, row.detail), subject, row.is_active())
+    return Line(row, suppression_words.UNSUBSCRIBED_HOW.get(row.detail, row.detail), subject, row.is_active())
 
 
 def _streams(seat: Seat) -> list[tuple[str, int]]:

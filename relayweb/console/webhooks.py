@@ -30,7 +30,7 @@ from delivery.webhooks import endpoints, log, replay
 from delivery.webhooks.formats import FORMATS
 from delivery.webhooks.log import Backlog
 from delivery.webhooks.told import Told, ToldMessage
-from relayweb.console import moments, once, words
+from relayweb.console import moments, once, webhook_words, words
 from relayweb.console.access import Seat, tenant_page
 from relayweb.console.forms import ConsoleForm, tell, tell_refusal
 from relayweb.console.messages import unchanged
@@ -67,7 +67,7 @@ class WebhookForm(ConsoleForm):
     )
     format = forms.ChoiceField(
         label=_("Format"),
-        choices=list(words.WEBHOOK_FORMATS.items()),
+        choices=list(webhook_words.WEBHOOK_FORMATS.items()),
         initial=WebhookFormat.STANDARD,
         help_text=_("Postal has only some events of mail, and no batches. It cannot be changed later."),
     )
@@ -360,20 +360,22 @@ def found(seat: Seat, webhook_id: UUID) -> Webhook:
 
 def call_line(call: WebhookCall) -> CallLine:
     outcome = WebhookOutcome(call.outcome)
-    return CallLine(call, words.WEBHOOK_OUTCOMES[outcome], words.event_words(call.kind), len(call.event_ids) - 1)
+    return CallLine(
+        call, webhook_words.WEBHOOK_OUTCOMES[outcome], words.event_words(call.kind), len(call.event_ids) - 1
+    )
 
 
 def mark_of(webhook: Webhook) -> Mark:
     if webhook.state == WebhookState.DISABLED:
         reason = "failing_for_good" if webhook.disabled_reason == DisabledReason.FAILING else webhook.disabled_reason
-        return words.WEBHOOK_MARKS[reason or "person"]
+        return webhook_words.WEBHOOK_MARKS[reason or "person"]
     if webhook.failing_since is not None:
-        return words.WEBHOOK_MARKS["failing"]
-    return words.WEBHOOK_MARKS["active" if webhook.last_called_at else "new"]
+        return webhook_words.WEBHOOK_MARKS["failing"]
+    return webhook_words.WEBHOOK_MARKS["active" if webhook.last_called_at else "new"]
 
 
 def _line(webhook: Webhook, backlog: Backlog) -> Line:
-    last = words.WEBHOOK_OUTCOMES[WebhookOutcome(webhook.last_outcome)] if webhook.last_outcome else None
+    last = webhook_words.WEBHOOK_OUTCOMES[WebhookOutcome(webhook.last_outcome)] if webhook.last_outcome else None
     return Line(webhook, mark_of(webhook), backlog, last)
 
 
@@ -389,7 +391,7 @@ def _page_context(request: HttpRequest, seat: Seat, webhook: Webhook) -> dict[st
         "webhook": webhook,
         "line": line,
         "events": [words.event_words(kind) for kind in webhook.events],
-        "format": words.WEBHOOK_FORMATS[WebhookFormat(webhook.format)],
+        "format": webhook_words.WEBHOOK_FORMATS[WebhookFormat(webhook.format)],
         "calls": [call_line(call) for call in calls],
         "test_id": test_id,
         "test_call": call_line(test_call) if test_call is not None else None,

@@ -12,7 +12,7 @@ from delivery.core.classification import Action, ReplyClass, Scope
 from delivery.core.live_rules import Draft
 from delivery.core.reply import Phase, Reply, from_lines
 from delivery.shaping.providers import providers
-from relayweb.console import words
+from relayweb.console import class_words, words
 from relayweb.console.forms import ConsoleForm
 
 _STATUS = re.compile(r"([245])\.\d{1,3}\.\d{1,3}(?=\s|$)")
@@ -75,7 +75,7 @@ class RuleForm(ConsoleForm):
         ),
     )
     reply_class = forms.ChoiceField(
-        label=_("Class"), choices=[(known.value, words.CLASSES[known].label) for known in ReplyClass]
+        label=_("Class"), choices=[(known.value, class_words.CLASSES[known].label) for known in ReplyClass]
     )
     action = forms.ChoiceField(label=_("Action"))
     scope = forms.ChoiceField(label=_("Reach"))

@@ -18,7 +18,7 @@ from delivery.core.classification import RULES, Action, Classification, ReplyCla
 from delivery.core.live_rules import ChangedSample, Draft, LiveRules
 from delivery.core.reply import Phase, Reply, from_lines
 from delivery.models import ReplyRule, UnmatchedReply
-from relayweb.console import words
+from relayweb.console import class_words, words
 from relayweb.console.access import operator_page
 from relayweb.console.admin.rule_forms import (
     ACTION_LABELS,
@@ -40,7 +40,7 @@ class Verdict:
     """What a classification means, in the words that operators and customers read."""
 
     classification: Classification
-    class_words: words.ClassWords
+    class_words: class_words.ClassWords
     action: words.Text
     scope: words.Text
 
@@ -53,7 +53,9 @@ class Line:
 
 
 def verdict_of(found: Classification) -> Verdict:
-    return Verdict(found, words.CLASSES[found.reply_class], ACTION_LABELS[found.action], SCOPE_LABELS[found.scope])
+    return Verdict(
+        found, class_words.CLASSES[found.reply_class], ACTION_LABELS[found.action], SCOPE_LABELS[found.scope]
+    )
 
 
 # ---------------------------------------------------------------- rules

@@ -18,7 +18,7 @@ from accounts.refusals import NotFound, Refused
 from delivery import suppression_search, suppressions
 from delivery.models import Suppression, SuppressionReason
 from delivery.suppressions import Cause, Owner
-from relayweb.console import words
+from relayweb.console import suppression_words
 from relayweb.console.access import operator_page
 from relayweb.console.admin.asking import Question, actor_of, ask
 from relayweb.console.forms import ConsoleForm, tell, tell_refusal
@@ -65,7 +65,7 @@ def suppression_list(request: HttpRequest) -> HttpResponse:
         "is_more": total > MOST_COUNTED,
         "is_unused": not total and not query.is_narrowed,
         "which": WHICH,
-        "reasons": words.SUPPRESSION_REASONS,
+        "reasons": suppression_words.SUPPRESSION_REASONS,
         "restorable_from": timezone.now() - suppressions.RESTORABLE,
     }
     return render(request, "console/admin/suppressions.html", context)

@@ -22,7 +22,7 @@ from delivery.models import Path, ProviderGroup, SourceAddress
 from delivery.shaping import pace
 from delivery.time_limit import TookTooLong
 from delivery.transport.tls_policy import TlsMode
-from relayweb.console import words
+from relayweb.console import class_words, words
 from relayweb.console.access import operator_page
 from relayweb.console.admin.asking import Question, actor_of, ask
 from relayweb.console.admin.labels import SOURCE_STATES, Change, group_title, source_name
@@ -181,7 +181,7 @@ def _limits(group: ProviderGroup) -> list[tuple[words.Text, str, bool]]:
 
 
 def _class(name: str) -> words.Text:
-    found = {known.value: said for known, said in words.CLASSES.items()}.get(name)
+    found = {known.value: said for known, said in class_words.CLASSES.items()}.get(name)
     return found.label if found else name
 
 

@@ -26,7 +26,16 @@ from delivery.models import (
     WebhookFormat,
     WebhookOutcome,
 )
-from relayweb.console import domain_words, rejection_words, words
+from relayweb.console import (
+    class_words,
+    credential_words,
+    domain_words,
+    job_words,
+    rejection_words,
+    suppression_words,
+    webhook_words,
+    words,
+)
 
 JAPANESE = range(0x3000, 0xFFEF)
 
@@ -43,7 +52,7 @@ def _catalogues() -> None:
     [
         (RecipientState, words.STATES),
         (EventKind, words.EVENTS),
-        (ReplyClass, words.CLASSES),
+        (ReplyClass, class_words.CLASSES),
         (Action, words.ACTIONS),
         (Scope, words.SCOPES),
         (Phase, words.PHASES),
@@ -53,17 +62,17 @@ def _catalogues() -> None:
         (Finding, domain_words.FINDINGS),
         (Level, domain_words.LEVELS),
         (DomainState, domain_words.DOMAIN_STATES),
-        (CredentialKind, words.CREDENTIAL_KINDS),
-        (CredentialUse, words.CREDENTIAL_USES),
-        (SuppressionReason, words.SUPPRESSION_REASONS),
-        (SuppressionScope, words.SUPPRESSION_SCOPES),
-        (SuppressionKind, words.SUPPRESSION_KINDS),
-        (ImportState, words.IMPORT_STATES),
-        (JobKind, words.JOBS),
-        (JobState, words.JOB_STATES),
-        (WebhookFormat, words.WEBHOOK_FORMATS),
-        (WebhookOutcome, words.WEBHOOK_OUTCOMES),
-        (words.NextMove, words.NEXT_MOVES),
+        (CredentialKind, credential_words.CREDENTIAL_KINDS),
+        (CredentialUse, credential_words.CREDENTIAL_USES),
+        (SuppressionReason, suppression_words.SUPPRESSION_REASONS),
+        (SuppressionScope, suppression_words.SUPPRESSION_SCOPES),
+        (SuppressionKind, suppression_words.SUPPRESSION_KINDS),
+        (ImportState, suppression_words.IMPORT_STATES),
+        (JobKind, job_words.JOBS),
+        (JobState, job_words.JOB_STATES),
+        (WebhookFormat, webhook_words.WEBHOOK_FORMATS),
+        (WebhookOutcome, webhook_words.WEBHOOK_OUTCOMES),
+        (class_words.NextMove, class_words.NEXT_MOVES),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -86,7 +95,7 @@ def _texts() -> Iterator[str | Promise]:
         yield mark.label
         if mark.sentence:
             yield mark.sentence
-    for known in words.CLASSES.values():
+    for known in class_words.CLASSES.values():
         yield from (known.label, known.happened, known.why, known.remedy)
     for refused in rejection_words.REJECTIONS.values():
         yield from (refused.what, refused.remedy)
@@ -114,9 +123,9 @@ def _placeholders(text: str) -> set[str]:
 
 def test_values_are_escaped_and_the_unnamed_receiver_begins_a_sentence_in_upper_case() -> None:
     with override("en"):
-        hostile = words.fill(words.CLASSES[ReplyClass.BAD_DOMAIN].happened, domain="<svg onload=alert(1)>")
-        unnamed = words.fill(words.CLASSES[ReplyClass.BAD_MAILBOX].happened, p=words.provider_name(""))
-        named = words.fill(words.CLASSES[ReplyClass.BAD_MAILBOX].happened, p=words.provider_name("docomo"))
+        hostile = words.fill(class_words.CLASSES[ReplyClass.BAD_DOMAIN].happened, domain="<svg onload=alert(1)>")
+        unnamed = words.fill(class_words.CLASSES[ReplyClass.BAD_MAILBOX].happened, p=words.provider_name(""))
+        named = words.fill(class_words.CLASSES[ReplyClass.BAD_MAILBOX].happened, p=words.provider_name("docomo"))
 
     assert "<svg" not in hostile
     assert unnamed.startswith("The receiving server says")

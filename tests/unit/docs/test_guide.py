@@ -64,11 +64,11 @@ def test_bold_words_are_words_of_the_console(language: str) -> None:
 def test_every_state_and_every_reason_is_explained(language: str) -> None:
     from django.utils import translation
 
-    from relayweb.console import words
+    from relayweb.console import class_words, words
 
     with translation.override(language):
         labels = {str(mark.label) for mark in words.STATES.values()}
-        labels |= {str(one.label) for one in words.CLASSES.values()}
+        labels |= {str(one.label) for one in class_words.CLASSES.values()}
 
     assert labels - set(SHOWN.findall(_page(language, "reading-a-bounce.md"))) == set()
 
