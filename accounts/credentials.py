@@ -101,27 +101,31 @@ def issue_credential(
         else:
             secret = _insert_login(credential, network)
         quotas.keep_rate_bucket(credential.id, rate_per_second)
-        audit.record(
-            actor,
-            "credential.issue",
-            tenant=tenant,
-            object_id=credential.id,
-            object_name=credential.name,
-            after={
-                "kind": kind,
-                "use": use,
-                "is_test": is_test,
-                "username": credential.username,
-                "network": credential.network,
-                "stream_id": stream_id,
-                "pool_id": pool_id,
-                "scopes": credential.scopes,
-                "only_domain": only_domain,
-                "only_networks": credential.only_networks,
-                "expires_at": expires_at,
-            },
-        )
+        _record_issue(credential, actor)
     return Issued(credential, secret)
+
+
+def _record_issue(credential: Credential, actor: Actor) -> None:
+    audit.record(
+        actor,
+        "credential.issue",
+        tenant=credential.tenant,
+        object_id=credential.id,
+        object_name=credential.name,
+        after={
+            "kind": credential.kind,
+            "use": credential.use,
+            "is_test": credential.is_test,
+            "username": credential.username,
+            "network": credential.network,
+            "stream_id": credential.stream_id,
+            "pool_id": credential.pool_id,
+            "scopes": credential.scopes,
+            "only_domain": credential.only_domain,
+            "only_networks": credential.only_networks,
+            "expires_at": credential.expires_at,
+        },
+    )
 
 
 def api_key(credential: Credential, secret: str) -> str:

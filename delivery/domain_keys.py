@@ -6,7 +6,7 @@ Mail is signed with a key that verifiers can find: a new one rests until its rec
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import transaction
 from django.utils import timezone
@@ -17,6 +17,9 @@ from accounts.audit import Actor
 from accounts.refusals import Refused
 from delivery.domain_records import current_keys, ensure_keys, make_key, observe_all, wanted_of
 from delivery.models import DkimKey, DkimKeyState, SendingDomain
+
+# Nothing is signed with it any more; for so long its row still says what signed a mail that somebody asks about.
+RETIRED_KEPT = timedelta(days=30)
 
 
 def renew_key(domain: SendingDomain, *, actor: Actor) -> DkimKey:
@@ -89,3 +92,10 @@ def choose_signing_key(domain: SendingDomain, *, seen: frozenset[str], now: date
     if signing is not None:
         DkimKey.objects.filter(pk=signing.pk).update(state=DkimKeyState.WAITING)
     DkimKey.objects.filter(pk=candidate.pk).update(state=DkimKeyState.SIGNING)
+
+
+def forget_retired(*, now: datetime | None = None) -> int:
+    """Private keys that were replaced long ago are erased: what nobody has cannot leak."""
+    return DkimKey.objects.filter(
+        state=DkimKeyState.RETIRED, retired_at__lt=(now or timezone.now()) - RETIRED_KEPT
+    ).delete()[0]

@@ -56,12 +56,6 @@ class QuietHours:
         return None
 
 
-def of_tenant(tenant: Tenant) -> QuietHours | None:
-    if tenant.quiet_from is None or tenant.quiet_until is None:
-        return None
-    return QuietHours(tenant.quiet_from, tenant.quiet_until, _zone(tenant.time_zone))
-
-
 @cache
 def _zone(name: str) -> ZoneInfo:
     """UTC for a name that the machine does not know (any more): one tenant's clock stops nobody's mail."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -21,7 +22,7 @@ from accounts import audit
 from accounts.audit import Actor
 from accounts.refusals import NotFound, Refused
 from delivery.core.mailbox import MailboxSyntaxError, parse_domain
-from delivery.models import Node, SourceAddress, SourceState
+from delivery.models import Node, SourceAddress, SourcePool, SourceState
 from delivery.models.source import DEFAULT_POOL, Families
 from delivery.nodes import checked_node, tell_engines
 from delivery.pools import find_pool, set_standby
@@ -63,28 +64,8 @@ def add_source(
     }
     with transaction.atomic():
         found_node, _is_new = Node.objects.get_or_create(name=node_name)
-        known = SourceAddress.objects.select_for_update().filter(address=checked).first()
-        if known is not None and known.state != SourceState.RETIRED:
-            raise Refused(
-                _("%(address)s is a source already.") % {"address": checked}, reason="source_known", field="address"
-            )
-        try:
-            with transaction.atomic():
-                if known is None:
-                    source = SourceAddress.objects.create(address=checked, node=found_node, **fields)
-                else:
-                    SourceAddress.objects.filter(pk=known.pk).update(node=found_node, **fields)
-                    source = SourceAddress.objects.get(pk=known.pk)
-        except IntegrityError:
-            raise Refused(
-                _("%(address)s is a source already.") % {"address": checked}, reason="source_known", field="address"
-            ) from None
-        for nameless in SourceAddress.objects.filter(node=found_node, pool=found_pool, address=None).exclude(
-            state=SourceState.RETIRED
-        ):
-            _set_state(
-                nameless, SourceState.RETIRED, reason="a named address took its place", actor=actor, verb="remove"
-            )
+        source = _put_source(checked, node=found_node, **fields)
+        _retire_nameless(found_node, found_pool, actor=actor)
         audit.record(
             actor,
             "source.add",
@@ -94,6 +75,30 @@ def add_source(
         )
         tell_engines()
     return source
+
+
+def _put_source(address: str, **fields: Any) -> SourceAddress:
+    """A new row, or the one that was retired, in service again. Raises Refused for an address in use."""
+    in_use = Refused(
+        _("%(address)s is a source already.") % {"address": address}, reason="source_known", field="address"
+    )
+    known = SourceAddress.objects.select_for_update().filter(address=address).first()
+    if known is None:
+        try:
+            with transaction.atomic():
+                return SourceAddress.objects.create(address=address, **fields)
+        except IntegrityError:  # added at the same moment by somebody else
+            raise in_use from None
+    if known.state != SourceState.RETIRED:
+        raise in_use
+    SourceAddress.objects.filter(pk=known.pk).update(**fields)
+    return SourceAddress.objects.get(pk=known.pk)
+
+
+def _retire_nameless(node: Node, pool: SourcePool, *, actor: Actor) -> None:
+    nameless = SourceAddress.objects.filter(node=node, pool=pool, address=None).exclude(state=SourceState.RETIRED)
+    for source in nameless:
+        _set_state(source, SourceState.RETIRED, reason="a named address took its place", actor=actor, verb="remove")
 
 
 def addresses_in(text: str) -> list[str]:

@@ -9,6 +9,7 @@ from celery import shared_task
 
 from delivery import (
     closing,
+    domain_keys,
     domain_watch,
     jobs,
     partitions,
@@ -64,11 +65,12 @@ def judge_strikes() -> None:
 
 @shared_task(name="delivery.forget_suppressions", ignore_result=True)
 def forget_suppressions() -> None:
-    """What cannot be restored or counted any more, and mail that came back long ago."""
+    """What cannot be restored or counted any more, mail that came back long ago, and keys that were replaced."""
     from delivery.reports import aggregates, incoming, owed
 
     forgotten = suppressions.forget_old() + strikes.forget_old() + incoming.forget_old() + aggregates.forget_old()
     forgotten += reply_rules.forget_old() + suppression_imports.forget_old() + owed.forget_old()
+    forgotten += domain_keys.forget_retired()
     if forgotten:
         log.info("suppressions_forgotten", count=forgotten)
 

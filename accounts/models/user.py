@@ -55,6 +55,3 @@ class User(AbstractBaseUser):
 
     def get_full_name(self) -> str:
         return self.name or self.email
-
-    def get_short_name(self) -> str:
-        return self.name or self.email.partition("@")[0]

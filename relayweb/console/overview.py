@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import urlencode
@@ -126,31 +126,43 @@ def _open_figure(seat: Seat, open_mail: figures.OpenMail) -> Figure:
 
 def _problems(seat: Seat, whole: Totals, links: Links, usage: Sequence[Usage]) -> list[Problem]:
     """What the tenant should do something about, the worst first."""
-    slug = seat.tenant.slug
-    problems = []
+    problems = [
+        *_paused(seat),
+        *_brakes_pulled(seat),
+        *_failing_domains(seat),
+        *_limits_nearly_used(usage),
+        *_rates_too_high(seat, whole, links),
+    ]
+    problems.sort(key=lambda problem: problem.tone != "fail")
+    return problems
+
+
+def _paused(seat: Seat) -> Iterator[Problem]:
     if seat.tenant.state == "suspended":
-        problems.append(
-            Problem(
-                gettext("Sending is paused for this tenant. New mail is put off until the operator resumes it."),
-                gettext("See what was refused"),
-                reverse("rejections", kwargs={"slug": slug}),
-                "fail",
-                "player-pause",
-            )
+        yield Problem(
+            gettext("Sending is paused for this tenant. New mail is put off until the operator resumes it."),
+            gettext("See what was refused"),
+            reverse("rejections", kwargs={"slug": seat.tenant.slug}),
+            "fail",
+            "player-pause",
         )
+
+
+def _brakes_pulled(seat: Seat) -> Iterator[Problem]:
     for brake in Brake.objects.of(seat.tenant).filter(ended_at=None).order_by("-pulled_at")[:MOST_PROBLEMS]:
         mark = STEPS[brake.step]
-        problems.append(
-            Problem(
-                gettext("A brake is pulled on “{name}”: {what}").format(
-                    name=brake.credential_name or seat.tenant.name, what=mark.sentence
-                ),
-                gettext("See why, and ask for release"),
-                reverse("brake", kwargs={"slug": slug, "brake_id": brake.pk}),
-                "retry" if brake.step == Step.SLOW else "fail",
-                mark.icon,
-            )
+        yield Problem(
+            gettext("A brake is pulled on “{name}”: {what}").format(
+                name=brake.credential_name or seat.tenant.name, what=mark.sentence
+            ),
+            gettext("See why, and ask for release"),
+            reverse("brake", kwargs={"slug": seat.tenant.slug, "brake_id": brake.pk}),
+            "retry" if brake.step == Step.SLOW else "fail",
+            mark.icon,
         )
+
+
+def _failing_domains(seat: Seat) -> Iterator[Problem]:
     domains = SendingDomain.objects.of(seat.tenant).exclude(state=DomainState.REMOVED)
     for name, state, failing in domains.values_list("name", "state", "failing_since").order_by("name"):
         if state == DomainState.LAPSED or failing is not None:
@@ -159,48 +171,44 @@ def _problems(seat: Seat, whole: Totals, links: Links, usage: Sequence[Usage]) -
                 if state == DomainState.LAPSED
                 else gettext("A record of “{domain}” that is needed can no longer be seen.")
             )
-            problems.append(
-                Problem(
-                    sentence.format(domain=name),
-                    gettext("To the records"),
-                    reverse("domain", kwargs={"slug": slug, "name": name}),
-                    "fail" if state == DomainState.LAPSED else "retry",
-                )
+            yield Problem(
+                sentence.format(domain=name),
+                gettext("To the records"),
+                reverse("domain", kwargs={"slug": seat.tenant.slug, "name": name}),
+                "fail" if state == DomainState.LAPSED else "retry",
             )
+
+
+def _limits_nearly_used(usage: Sequence[Usage]) -> Iterator[Problem]:
     for one in usage:
         if one.percent is not None and one.percent >= NEARLY_USED_UP * 100:
-            problems.append(
-                Problem(
-                    gettext("{percent} % of the limit is used: {label}.").format(percent=one.percent, label=one.label),
-                    gettext("To the limits"),
-                    "#usage",
-                    "fail" if one.percent >= 100 else "retry",
-                )
+            yield Problem(
+                gettext("{percent} % of the limit is used: {label}.").format(percent=one.percent, label=one.label),
+                gettext("To the limits"),
+                "#usage",
+                "fail" if one.percent >= 100 else "retry",
             )
+
+
+def _rates_too_high(seat: Seat, whole: Totals, links: Links) -> Iterator[Problem]:
     rate = whole.bounce_rate
     if rate is not None and rate >= BOUNCES_RISE_AT:
-        problems.append(
-            Problem(
-                gettext("{rate} % bounced or came back. Receivers begin to refuse senders at about 5 %.").format(
-                    rate=moments.percent(rate)
-                ),
-                gettext("See why"),
-                f"{reverse('statistics', kwargs={'slug': slug})}#classes",
-            )
+        yield Problem(
+            gettext("{rate} % bounced or came back. Receivers begin to refuse senders at about 5 %.").format(
+                rate=moments.percent(rate)
+            ),
+            gettext("See why"),
+            f"{reverse('statistics', kwargs={'slug': seat.tenant.slug})}#classes",
         )
     rate = whole.complaint_rate
     if rate is not None and rate >= COMPLAINTS_RISE_AT:
-        problems.append(
-            Problem(
-                gettext("{rate} % was reported as spam. Receivers begin to refuse senders at about 0.1 %.").format(
-                    rate=moments.percent(rate)
-                ),
-                gettext("See which mail"),
-                links.all()["complained"],
-            )
+        yield Problem(
+            gettext("{rate} % was reported as spam. Receivers begin to refuse senders at about 0.1 %.").format(
+                rate=moments.percent(rate)
+            ),
+            gettext("See which mail"),
+            links.all()["complained"],
         )
-    problems.sort(key=lambda problem: problem.tone != "fail")
-    return problems
 
 
 def _usage(seat: Seat) -> list[Usage]:

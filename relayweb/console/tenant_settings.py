@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from datetime import UTC, timedelta
+from typing import Any
 from zoneinfo import available_timezones
 
 from django import forms
 from django.conf import settings
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext, ngettext
@@ -118,59 +119,11 @@ class Limit:
 @require_http_methods(["GET", "HEAD", "POST"])
 def page(request: HttpRequest, seat: Seat) -> HttpResponse:
     tenant, card = seat.tenant, request.POST.get("card", "")
-    profile = ProfileForm(
-        request.POST if card == "profile" else None,
-        initial={"name": tenant.name, "language": tenant.language, "time_zone": tenant.time_zone},
-    )
-    suppressed = SuppressedForm(
-        request.POST if card == "suppressed" else None,
-        initial={"refuses": "on" if tenant.refuses_suppressed else ""},
-    )
-    kept = RetentionForm(request.POST if card == "retention" else None, initial={"days": tenant.content_retention_days})
-    privacy = PrivacyForm(
-        request.POST if card == "privacy" else None,
-        initial={"keeps": "on" if tenant.keeps_content_after_delivery else ""},
-    )
-    operators = OperatorsForm(
-        request.POST if card == "operators" else None, initial={"lets": "on" if tenant.lets_operators_read else ""}
-    )
-    quiet = QuietForm(
-        request.POST if card == "quiet" else None,
-        initial={
-            "quiet_from": tenant.quiet_from and f"{tenant.quiet_from:%H:%M}",
-            "quiet_until": tenant.quiet_until and f"{tenant.quiet_until:%H:%M}",
-            "quiet_streams": tenant.quiet_streams,
-        },
-    )
-    cards: dict[str, ConsoleForm] = {
-        "profile": profile,
-        "suppressed": suppressed,
-        "retention": kept,
-        "privacy": privacy,
-        "operators": operators,
-        "quiet": quiet,
-    }
+    cards = _cards(tenant, card, request.POST)
     form = cards.get(card)
     if form is not None and form.is_valid():
         try:
-            if card == "profile":
-                tenants.update_profile(tenant, actor=seat.actor, **form.cleaned_data)
-            elif card == "retention":
-                retention.choose_retention(tenant, form.cleaned_data["days"], actor=seat.actor)
-            elif card == "privacy":
-                retention.choose_privacy(tenant, keeps_content=form.cleaned_data["keeps"] == "on", actor=seat.actor)
-            elif card == "operators":
-                acting.let_operators_read(tenant, form.cleaned_data["lets"] == "on", actor=seat.actor)
-            elif card == "quiet":
-                quiet_hours.set_quiet_hours(
-                    tenant,
-                    begins=form.cleaned_data["quiet_from"],
-                    ends=form.cleaned_data["quiet_until"],
-                    streams=form.cleaned_data["quiet_streams"],
-                    actor=seat.actor,
-                )
-            else:
-                suppressions.set_refusing(tenant, form.cleaned_data["refuses"] == "on", actor=seat.actor)
+            _save(card, form.cleaned_data, seat)
         except Refused as refusal:
             form.refuse(refusal)
         else:
@@ -178,12 +131,7 @@ def page(request: HttpRequest, seat: Seat) -> HttpResponse:
             return redirect("settings", slug=tenant.slug)
     context = {
         "section": "settings",
-        "profile": profile,
-        "suppressed": suppressed,
-        "retention": kept,
-        "privacy": privacy,
-        "operators": operators,
-        "quiet": quiet,
+        **cards,
         "failed": form if form is not None and form.errors else None,
         "limits": _limits(tenant),
         "is_owner": seat.role == Role.OWNER,
@@ -191,6 +139,53 @@ def page(request: HttpRequest, seat: Seat) -> HttpResponse:
         **_ladder(tenant),
     }
     return render(request, "console/settings/settings.html", context)
+
+
+def _cards(tenant: Tenant, posted_card: str, post: QueryDict) -> dict[str, ConsoleForm]:
+    """The form of each card: as posted where it is the one that was, otherwise as things stand."""
+    standing: dict[str, tuple[type[ConsoleForm], dict[str, object]]] = {
+        "profile": (
+            ProfileForm,
+            {"name": tenant.name, "language": tenant.language, "time_zone": tenant.time_zone},
+        ),
+        "suppressed": (SuppressedForm, {"refuses": "on" if tenant.refuses_suppressed else ""}),
+        "retention": (RetentionForm, {"days": tenant.content_retention_days}),
+        "privacy": (PrivacyForm, {"keeps": "on" if tenant.keeps_content_after_delivery else ""}),
+        "operators": (OperatorsForm, {"lets": "on" if tenant.lets_operators_read else ""}),
+        "quiet": (
+            QuietForm,
+            {
+                "quiet_from": tenant.quiet_from and f"{tenant.quiet_from:%H:%M}",
+                "quiet_until": tenant.quiet_until and f"{tenant.quiet_until:%H:%M}",
+                "quiet_streams": tenant.quiet_streams,
+            },
+        ),
+    }
+    return {card: form(post if card == posted_card else None, initial=now) for card, (form, now) in standing.items()}
+
+
+def _save(card: str, chosen: dict[str, Any], seat: Seat) -> None:
+    """Raises Refused."""
+    tenant, actor = seat.tenant, seat.actor
+    match card:
+        case "profile":
+            tenants.update_profile(tenant, actor=actor, **chosen)
+        case "retention":
+            retention.choose_retention(tenant, chosen["days"], actor=actor)
+        case "privacy":
+            retention.choose_privacy(tenant, keeps_content=chosen["keeps"] == "on", actor=actor)
+        case "operators":
+            acting.let_operators_read(tenant, chosen["lets"] == "on", actor=actor)
+        case "quiet":
+            quiet_hours.set_quiet_hours(
+                tenant,
+                begins=chosen["quiet_from"],
+                ends=chosen["quiet_until"],
+                streams=chosen["quiet_streams"],
+                actor=actor,
+            )
+        case "suppressed":
+            suppressions.set_refusing(tenant, chosen["refuses"] == "on", actor=actor)
 
 
 @tenant_page()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import time
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from accounts import factors, sealing
 from accounts.audit import Actor
@@ -96,6 +97,17 @@ def test_a_key_in_use_goes_on_signing_while_no_other_is_seen(acme: Tenant, alice
     _publish(name_server, domain)
 
     domain_watch.check_domain(domain)
+
+    assert _states(domain) == {"rw1": "signing", "rw2": "waiting"}
+
+
+def test_a_key_that_was_replaced_a_month_ago_is_erased(acme: Tenant, operator: Actor) -> None:
+    domain = domains.add_domain(acme, "acme.example", actor=operator, assume_verified=True)
+    domain_keys.renew_key(domain, actor=operator)
+    in_a_month = timezone.now() + domain_keys.RETIRED_KEPT
+
+    assert domain_keys.forget_retired(now=in_a_month - timedelta(hours=1)) == 0
+    assert domain_keys.forget_retired(now=in_a_month + timedelta(hours=1)) == 1
 
     assert _states(domain) == {"rw1": "signing", "rw2": "waiting"}
 
