@@ -41,6 +41,24 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
     assert (said.returncode, ours) == (0, [])
 
 
+def test_no_unit_is_exposed_more_than_its_work_needs() -> None:
+    said = subprocess.run(
+        [
+            _program("systemd-analyze"),
+            "security",
+            "--offline=true",
+            "--threshold=20",
+            "--no-pager",
+            *map(str, SERVICES),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert said.returncode == 0, said.stderr
+
+
 @pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.stem)
 def test_a_unit_is_hardened_and_starts_a_part_that_exists(
     unit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
