@@ -9,6 +9,8 @@ from uuid import UUID
 import msgspec
 from django.utils.translation import gettext_noop as _
 
+from delivery.core.classification import Action, Scope
+from delivery.core.reply import Phase
 from delivery.core.states import EventKind, RecipientState
 from delivery.history import AttemptView, EventView, RecipientRow
 from delivery.models import Message
@@ -19,6 +21,11 @@ from relayweb.api.structures import (
     in_utc,
     page_of,
 )
+
+# Words of a later version are told as they are, so none of these is closed.
+PhaseWord = Annotated[str, msgspec.Meta(examples=[phase.value for phase in Phase])]
+ActionWord = Annotated[str, msgspec.Meta(examples=[action.value for action in Action])]
+ScopeWord = Annotated[str, msgspec.Meta(examples=[scope.value for scope in Scope])]
 
 
 class MessageShape(Shape, rename={"author": "from"}, frozen=True):
@@ -51,12 +58,12 @@ class RecipientShape(Shape, rename={"author": "from", "reply_class": "class"}, f
     reason: Annotated[str | None, msgspec.Meta(description=_("why it is held or suppressed, a machine word"))]
     attempts: int
     next_attempt_at: Moment | None
-    phase: str | None
+    phase: PhaseWord | None
     reply_code: int | None
     reply: Annotated[str | None, msgspec.Meta(description=_("the last reply on one line"))]
     reply_class: str | None
-    action: str | None
-    scope: str | None
+    action: ActionWord | None
+    scope: ScopeWord | None
     rule: str | None
     host: str | None
     is_maybe_duplicate: Annotated[
@@ -86,7 +93,7 @@ class AttemptShape(Shape, rename={"reply_class": "class"}, frozen=True):
     number: int
     started_at: Moment
     ended_at: Moment
-    phase: str
+    phase: PhaseWord
     host: str | None
     host_address: str | None
     port: int | None
@@ -94,8 +101,8 @@ class AttemptShape(Shape, rename={"reply_class": "class"}, frozen=True):
     reply_code: int
     reply: str
     reply_class: str | None
-    action: str | None
-    scope: str | None
+    action: ActionWord | None
+    scope: ScopeWord | None
     rule: str | None
     is_ambiguous: bool
     tls_version: str | None
