@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import urlencode
-from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -22,6 +21,7 @@ from accounts import audit
 from accounts.models import AuditEntry
 from relayweb.console import deeds, words
 from relayweb.console.access import Seat, tenant_page
+from relayweb.console.keysets import key_of
 
 PERIODS: dict[str, words.Text] = {
     "7": _("7 days"),
@@ -152,10 +152,3 @@ def read(request: HttpRequest, nouns: Mapping[str, words.Text] = deeds.NOUNS) ->
         request.GET.get("thing", "").replace("\0", "").strip()[:254],
         period if period in PERIODS else _DEFAULT_PERIOD,
     )
-
-
-def key_of(request: HttpRequest, name: str) -> UUID | None:
-    try:
-        return UUID(request.GET.get(name, ""))
-    except ValueError:
-        return None

@@ -25,6 +25,7 @@ from delivery.models import Appeal, Brake
 from relayweb.console import class_words
 from relayweb.console.access import Seat, tenant_page
 from relayweb.console.forms import ConsoleForm, tell
+from relayweb.console.keysets import key_of
 from relayweb.console.words import Mark, Text
 
 PAGE_SIZE = 50
@@ -148,7 +149,7 @@ class AppealForm(ConsoleForm):
 def brake_list(request: HttpRequest, seat: Seat) -> HttpResponse:
     found = with_appeals(Brake.objects.of(seat.tenant)).order_by("-id")
     past = found.exclude(ended_at=None)
-    if (before := _key(request)) is not None:
+    if (before := key_of(request)) is not None:
         past = past.filter(pk__lt=before)
     rows = list(past[: PAGE_SIZE + 1])
     context = {
@@ -200,10 +201,3 @@ def _found(seat: Seat, brake_id: UUID) -> Brake:
         return pulling.find(brake_id, tenant=seat.tenant)
     except NotFound:
         raise Http404 from None
-
-
-def _key(request: HttpRequest) -> UUID | None:
-    try:
-        return UUID(request.GET.get("before", ""))
-    except ValueError:
-        return None

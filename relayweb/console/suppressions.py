@@ -28,6 +28,7 @@ from delivery.suppressions import Cause, Owner
 from relayweb.console import class_words, suppression_words, words
 from relayweb.console.access import Seat, tenant_page
 from relayweb.console.forms import ConsoleForm, tell, tell_refusal
+from relayweb.console.keysets import key_of
 
 WHICH: dict[str, str | Promise] = {
     "active": _("In force"),
@@ -148,7 +149,7 @@ class RemoveForm(ConsoleForm):
 def suppression_list(request: HttpRequest, seat: Seat) -> HttpResponse:
     query = Query.read(request.GET)
     page = suppression_search.page_of(
-        seat.tenant, query.wanted, before=_key(request, "before"), after=_key(request, "after")
+        seat.tenant, query.wanted, before=key_of(request, "before"), after=key_of(request, "after")
     )
     is_first = "before" not in request.GET and "after" not in request.GET
     exact = suppression_search.exact_matches(seat.tenant, query.wanted.query) if query.wanted.query and is_first else []
@@ -335,10 +336,3 @@ def _found(seat: Seat, key: UUID) -> Suppression:
         return suppression_search.find_by_id(seat.tenant, key)
     except NotFound:
         raise Http404 from None
-
-
-def _key(request: HttpRequest, name: str) -> UUID | None:
-    try:
-        return UUID(request.GET.get(name, ""))
-    except ValueError:
-        return None

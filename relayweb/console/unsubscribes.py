@@ -17,6 +17,7 @@ from delivery.models import Message, Stream, Suppression, SuppressionReason
 from delivery.suppression_search import ListFilter
 from relayweb.console import suppression_words, words
 from relayweb.console.access import Seat, tenant_page
+from relayweb.console.keysets import key_of
 from relayweb.console.suppressions import MOST_CHARACTERS, MOST_COUNTED, csv_answer
 
 COUNTED = timedelta(days=30)
@@ -34,7 +35,9 @@ class Line:
 @require_safe
 def unsubscribe_list(request: HttpRequest, seat: Seat) -> HttpResponse:
     wanted = _wanted(request.GET)
-    page = suppression_search.page_of(seat.tenant, wanted, before=_key(request, "before"), after=_key(request, "after"))
+    page = suppression_search.page_of(
+        seat.tenant, wanted, before=key_of(request, "before"), after=key_of(request, "after")
+    )
     asked = [row.message_id for row in page.rows if row.message_id]
     subjects = dict(Message.objects.of(seat.tenant).filter(pk__in=asked).values_list("pk", "subject"))
     total = suppression_search.count_up_to(seat.tenant, wanted, most=MOST_COUNTED)
@@ -82,10 +85,3 @@ def _streams(seat: Seat) -> list[tuple[str, int]]:
     )
     names = Stream.objects.of(seat.tenant).order_by("name").values_list("name", flat=True)
     return [(name, left.get(name, 0)) for name in names]
-
-
-def _key(request: HttpRequest, name: str) -> UUID | None:
-    try:
-        return UUID(request.GET.get(name, ""))
-    except ValueError:
-        return None

@@ -3,12 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.dns_server import FakeDns
 from tests.support.loop_thread import LoopThread
+
+if TYPE_CHECKING:
+    from accounts.audit import Actor
+    from accounts.models import Tenant
+
+
+@pytest.fixture
+def operator() -> Actor:
+    from accounts.audit import Actor
+
+    return Actor("olivia@relay.example", is_operator=True, peer_address="192.0.2.1")
+
+
+@pytest.fixture
+def alice() -> Actor:
+    from accounts.audit import Actor
+
+    return Actor("alice@acme.example", peer_address="192.0.2.2")
+
+
+@pytest.fixture
+def acme(db: None, operator: Actor) -> Tenant:
+    from delivery.tenants import open_tenant
+
+    return open_tenant("Acme", owner_email="alice@acme.example", actor=operator)[0]
+
+
+@pytest.fixture
+def globex(db: None, operator: Actor) -> Tenant:
+    from delivery.tenants import open_tenant
+
+    return open_tenant("Globex", owner_email="charlie@globex.example", actor=operator)[0]
 
 
 @pytest.fixture

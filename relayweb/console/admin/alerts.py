@@ -25,6 +25,7 @@ from relayweb.console.access import operator_page
 from relayweb.console.admin.asking import Question, actor_of, ask
 from relayweb.console.admin.labels import Change
 from relayweb.console.forms import ConsoleForm, tell, tell_refusal
+from relayweb.console.keysets import key_of
 from relayweb.console.messages import unchanged
 from relayweb.console.words import Mark
 
@@ -91,7 +92,7 @@ def page(request: HttpRequest) -> HttpResponse:
     targets = episodes.targets()
     context = {
         "section": SECTION,
-        **_lines(is_past=is_past, before=_key(request)),
+        **_lines(is_past=is_past, before=key_of(request)),
         "targets": [(CHANNELS[channel], target) for channel, target in targets],
         "last_sent": [(CHANNELS[channel], last.get(channel)) for channel in dict.fromkeys(one for one, _to in targets)],
         "failing": outbox.failing(),
@@ -238,10 +239,3 @@ def _found(alert_id: UUID) -> Alert:
         return episodes.find(alert_id)
     except NotFound:
         raise Http404 from None
-
-
-def _key(request: HttpRequest) -> UUID | None:
-    try:
-        return UUID(request.GET.get("before", ""))
-    except ValueError:
-        return None

@@ -18,7 +18,8 @@ from accounts import audit
 from accounts.models import AuditEntry, Tenant
 from relayweb.console import deeds
 from relayweb.console.access import operator_page
-from relayweb.console.audit import PERIODS, Asked, as_csv, key_of, line_of, read
+from relayweb.console.audit import PERIODS, Asked, as_csv, line_of, read
+from relayweb.console.keysets import key_of
 
 SECTION = "operator-audit"
 NOUNS = {**deeds.OPERATORS_NOUNS, **deeds.NOUNS}

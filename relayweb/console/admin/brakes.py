@@ -21,6 +21,7 @@ from relayweb.console.access import found_tenant, operator_page
 from relayweb.console.admin.asking import Question, actor_of, ask
 from relayweb.console.brakes import PAGE_SIZE, STEPS, Shown, shown, with_appeals
 from relayweb.console.forms import ConsoleForm, tell, tell_refusal
+from relayweb.console.keysets import key_of
 
 SECTION = "operator-brakes"
 LEVELS = {
@@ -66,10 +67,8 @@ def brake_list(request: HttpRequest) -> HttpResponse:
     slug = request.GET.get("tenant", "").replace("\0", "")[:48]
     if slug:
         found = found.filter(tenant__slug=slug)
-    try:
-        found = found.filter(pk__lt=UUID(request.GET.get("before", "")))
-    except ValueError:
-        pass
+    if (before := key_of(request)) is not None:
+        found = found.filter(pk__lt=before)
     rows = list(found[: PAGE_SIZE + 1])
     lines = shown(rows[:PAGE_SIZE])
     context = {

@@ -20,6 +20,7 @@ from relayweb.console.access import operator_page
 from relayweb.console.admin.asking import Question, actor_of, ask
 from relayweb.console.admin.sources import ReasonForm
 from relayweb.console.forms import tell, tell_refusal
+from relayweb.console.keysets import key_of
 
 MOST_PROVIDERS = 50
 
@@ -28,7 +29,7 @@ MOST_PROVIDERS = 50
 @require_safe
 def queue(request: HttpRequest) -> HttpResponse:
     figures = queue_stats()
-    parked, older = operations.parked_page(before=_key(request))
+    parked, older = operations.parked_page(before=key_of(request))
     held = operations.held_by_reason()
     context = {
         "section": "queue",
@@ -126,10 +127,3 @@ def _found(name: str) -> Node:
         return nodes.find_node(name)
     except NotFound:
         raise Http404 from None
-
-
-def _key(request: HttpRequest) -> UUID | None:
-    try:
-        return UUID(request.GET.get("before", ""))
-    except ValueError:
-        return None

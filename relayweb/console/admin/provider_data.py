@@ -23,6 +23,7 @@ from relayweb.console import moments
 from relayweb.console.access import operator_page
 from relayweb.console.admin.asking import actor_of
 from relayweb.console.forms import ConsoleForm, tell, tell_refusal
+from relayweb.console.keysets import key_of
 from relayweb.console.words import Text
 
 SECTION = "provider-data"
@@ -62,11 +63,7 @@ def page(request: HttpRequest) -> HttpResponse:
             form.refuse(refusal)
         else:
             return redirect("operator-provider-import", import_id=made.pk)
-    try:
-        before = UUID(request.GET.get("before", ""))
-    except ValueError:
-        before = None
-    rows, older = imports.page(before=before)
+    rows, older = imports.page(before=key_of(request))
     context = {
         "section": SECTION,
         "form": form,

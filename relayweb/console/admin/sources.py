@@ -29,6 +29,7 @@ from relayweb.console.admin import provider_data
 from relayweb.console.admin.asking import Question, actor_of, ask
 from relayweb.console.admin.labels import CHECK_STATES, SOURCE_STATES, Change, group_title, source_name
 from relayweb.console.forms import ConsoleForm, tell, tell_refusal
+from relayweb.console.keysets import key_of
 
 SECTION = "sources"
 
@@ -109,7 +110,7 @@ def source_list(request: HttpRequest) -> HttpResponse:
     )
     if wanted.state not in SourceState.values:
         wanted = SourceFilter(wanted.query, "", wanted.pool, wanted.node)
-    found = operations.sources_page(wanted, before=_key(request))
+    found = operations.sources_page(wanted, before=key_of(request))
     asked = {"q": wanted.query, "state": wanted.state, "pool": wanted.pool, "node": wanted.node}
     context = {
         "section": SECTION,
@@ -327,10 +328,3 @@ def _found(source_id: UUID) -> SourceAddress:
 
 def _text(request: HttpRequest, name: str) -> str:
     return request.GET.get(name, "").replace("\0", "").strip()[:255]
-
-
-def _key(request: HttpRequest) -> UUID | None:
-    try:
-        return UUID(request.GET.get("before", ""))
-    except ValueError:
-        return None

@@ -22,6 +22,7 @@ from relayweb.console import suppression_words
 from relayweb.console.access import operator_page
 from relayweb.console.admin.asking import Question, actor_of, ask
 from relayweb.console.forms import ConsoleForm, tell, tell_refusal
+from relayweb.console.keysets import key_of
 from relayweb.console.suppressions import ENDS, MOST_CHARACTERS, MOST_COUNTED, WHICH, Query, line_of
 
 SECTION = "operator-suppressions"
@@ -51,7 +52,9 @@ class RemoveForm(ConsoleForm):
 @require_safe
 def suppression_list(request: HttpRequest) -> HttpResponse:
     query = Query.read(request.GET)
-    page = suppression_search.page_of(None, query.wanted, before=_key(request, "before"), after=_key(request, "after"))
+    page = suppression_search.page_of(
+        None, query.wanted, before=key_of(request, "before"), after=key_of(request, "after")
+    )
     is_first = "before" not in request.GET and "after" not in request.GET
     exact = suppression_search.exact_matches(None, query.wanted.query) if query.wanted.query and is_first else []
     known = {row.pk for row in exact}
@@ -162,10 +165,3 @@ def _found(key: UUID) -> Suppression:
         return suppression_search.find_by_id(None, key)
     except NotFound:
         raise Http404 from None
-
-
-def _key(request: HttpRequest, name: str) -> UUID | None:
-    try:
-        return UUID(request.GET.get(name, ""))
-    except ValueError:
-        return None

@@ -28,6 +28,7 @@ from relayweb.console.admin.asking import Question, actor_of, ask
 from relayweb.console.admin.labels import SOURCE_STATES, Change, group_title, source_name
 from relayweb.console.admin.sources import pool_choices
 from relayweb.console.forms import ConsoleForm, tell
+from relayweb.console.keysets import key_of
 
 SECTION = "throttles"
 LIMITS: dict[str, words.Text] = {
@@ -118,7 +119,7 @@ def _matrix(request: HttpRequest) -> dict[str, object]:
     asked = {name: request.GET.get(name, "").replace("\0", "").strip()[:255] for name in ("show", "pool", "provider")}
     only_troubled = asked["show"] == "trouble"
     columns, has_more = throttles.columns(query=asked["provider"])
-    found, older = throttles.sources_of(pool=asked["pool"], only_troubled=only_troubled, before=_key(request))
+    found, older = throttles.sources_of(pool=asked["pool"], only_troubled=only_troubled, before=key_of(request))
     rows = throttles.matrix(found, [column.group for column in columns])
     query = {name: value for name, value in asked.items() if value}
     before = request.GET.get("before", "")
@@ -137,7 +138,7 @@ def _matrix(request: HttpRequest) -> dict[str, object]:
         "answer": gettext(", ").join(said),
         "asked": asked,
         "query": urlencode(query),
-        "query_live": urlencode({**query, "before": before} if _key(request) else query),
+        "query_live": urlencode({**query, "before": before} if key_of(request) else query),
         "older": older,
         "pools": pool_choices(),
         "looked_at": timezone.now(),
@@ -273,10 +274,3 @@ def _group(group_id: int) -> ProviderGroup:
     if group is None:
         raise Http404
     return group
-
-
-def _key(request: HttpRequest) -> UUID | None:
-    try:
-        return UUID(request.GET.get("before", ""))
-    except ValueError:
-        return None
