@@ -39,13 +39,13 @@ class _Pool(AsyncConnectionPool[psycopg.AsyncConnection[Any]]):
     async def getconn(self, timeout: float | None = None) -> psycopg.AsyncConnection[Any]:
         while True:
             connection = await super().getconn(timeout)
-            if await _is_alive(connection):
+            if await is_alive(connection):
                 return connection
             await connection.close()
             await self.putconn(connection)
 
 
-async def _is_alive(connection: psycopg.AsyncConnection[Any]) -> bool:
+async def is_alive(connection: psycopg.AsyncConnection[Any]) -> bool:
     """An idle connection has nothing to say, unless it is a farewell."""
     if connection.closed:
         return False

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from functools import cached_property
 from ipaddress import ip_address
-from typing import cast
+from typing import Any, cast
 
 import dns.asyncquery
 import dns.exception
@@ -99,7 +100,7 @@ class Trust(Enum):
     ANYBODY = "anybody"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Known:
     """One cached answer: records, or the kind of failure. `name` is where aliases led."""
 
@@ -109,8 +110,14 @@ class _Known:
     name: dns.name.Name | None = None
     is_secure: bool = False
 
+    @cached_property
+    def exchangers(self) -> tuple[MxRecord, ...]:
+        """Of MX records. Every mail to the domain asks for them."""
+        return tuple(sorted(MxRecord(record.preference, _host(record.exchange)) for record in self.records))  # type: ignore[attr-defined]
 
-_Question = tuple[dns.name.Name, dns.rdatatype.RdataType]
+
+# As it was asked: a name is parsed only when nobody has asked for it before.
+_Question = tuple[str, dns.rdatatype.RdataType]
 
 
 class Resolver:
@@ -141,8 +148,7 @@ class Resolver:
 
     async def mx(self, domain: str) -> list[MxRecord]:
         """The mail exchangers in order of preference; empty when the domain exists but has none."""
-        records = await self._records(domain, dns.rdatatype.MX)
-        return sorted(MxRecord(record.preference, _host(record.exchange)) for record in records)  # type: ignore[attr-defined]
+        return list((await self._known(domain, dns.rdatatype.MX)).exchangers)
 
     async def a(self, host: str) -> list[str]:
         return [record.address for record in await self._records(host, dns.rdatatype.A)]  # type: ignore[attr-defined]
@@ -157,7 +163,10 @@ class Resolver:
         address was found, a failure is raised, because then nobody knows that there are none.
         """
         lookups = [self.a(host) if family == 4 else self.aaaa(host) for family in families]
-        answers = await asyncio.gather(*lookups, return_exceptions=True)
+        if self._remembers(host, _ADDRESSES):
+            answers = [await _answer_or_error(lookup) for lookup in lookups]
+        else:
+            answers = await asyncio.gather(*lookups, return_exceptions=True)
         found: list[str] = []
         failures: list[DnsFailure] = []
         for answer in answers:
@@ -212,18 +221,19 @@ class Resolver:
         return (await self._known(name, record_type)).records
 
     async def _known(self, name: str, record_type: dns.rdatatype.RdataType) -> _Known:
-        try:
-            question = (dns.name.from_text(name.lower()), record_type)
-        except (dns.exception.DNSException, UnicodeError):
-            raise DnsFailure(DnsFailureKind.BAD_NAME, name, record_type.name) from None
-        if question[0] == dns.name.root:
-            raise DnsFailure(DnsFailureKind.BAD_NAME, name, record_type.name)
+        question = _question(name, record_type)
         known = self._cache.get(question)
         if known is None or known.expires_at <= self._clock():
             known = await self._ask_once(question)
         if known.failure is not None:
             raise DnsFailure(known.failure, name, record_type.name)
         return known
+
+    def _remembers(self, name: str, record_types: Sequence[dns.rdatatype.RdataType]) -> bool:
+        """Whether all these questions can be answered without asking anybody."""
+        now = self._clock()
+        answers = [self._cache.get(_question(name, record_type)) for record_type in record_types]
+        return all(known is not None and known.expires_at > now for known in answers)
 
     async def _ask_once(self, question: _Question) -> _Known:
         task = self._asking.get(question)
@@ -248,7 +258,13 @@ class Resolver:
 
     async def _follow(self, question: _Question) -> _Known:
         """Ask, and ask again for the target where a server answers with an alias but not with what it leads to."""
-        name, record_type = question
+        text, record_type = question
+        try:
+            name = dns.name.from_text(text)
+        except (dns.exception.DNSException, UnicodeError):
+            return self._failed(DnsFailureKind.BAD_NAME)
+        if name == dns.name.root:
+            return self._failed(DnsFailureKind.BAD_NAME)
         ttl = MAX_TTL_SECONDS
         is_secure = True
         for _ in range(MAX_ALIASES):
@@ -307,6 +323,20 @@ class Resolver:
 
     def _believes(self, server: str) -> bool:
         return self._trust is Trust.ANYBODY or (self._trust is Trust.LOOPBACK and ip_address(server).is_loopback)
+
+
+_ADDRESSES = (dns.rdatatype.A, dns.rdatatype.AAAA)
+
+
+def _question(name: str, record_type: dns.rdatatype.RdataType) -> _Question:
+    return name.lower() if name.endswith("..") else name.lower().removesuffix("."), record_type
+
+
+async def _answer_or_error(lookup: Coroutine[Any, Any, list[str]]) -> list[str] | Exception:
+    try:
+        return await lookup
+    except Exception as error:  # noqa: BLE001 - as gather hands it over
+        return error
 
 
 def _host(name: dns.name.Name) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -233,9 +234,18 @@ def _within_index(header_message_id: str) -> str:
     return header_message_id.encode("utf-8", "replace")[:_LONGEST_MESSAGE_ID_OCTETS].decode("utf-8", "ignore")
 
 
+class _Compressor(threading.local):
+    """One for each thread, since it serves one at a time; making one costs as much as a small mail."""
+
+    def __init__(self) -> None:
+        self.compress = zstandard.ZstdCompressor(level=1).compress
+
+
+_compressor = _Compressor()
+
+
 async def compress(*parts: bytes) -> bytes:
     whole = b"".join(parts)
-    compressor = zstandard.ZstdCompressor(level=1)
     if len(whole) <= _COMPRESSED_IN_PLACE:
-        return compressor.compress(whole)
-    return await asyncio.to_thread(compressor.compress, whole)
+        return _compressor.compress(whole)
+    return await asyncio.to_thread(lambda: _compressor.compress(whole))

@@ -10,33 +10,21 @@ does after the database was restarted, the batch is stored on a new one.
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Any
-from uuid import UUID
 
 import psycopg
 import structlog
-from psycopg.types.json import Jsonb
 
 from accounts import database
-from accounts.identifiers import uuid7_at
-from delivery import suppression_list
-from delivery.acceptance import doorbell, once, quota
-from delivery.acceptance.message import NewMessage, NewRecipient
+from delivery.acceptance import doorbell, once, quota, rows
+from delivery.acceptance.message import NewMessage
 from delivery.core import replies
-from delivery.core.mailbox import NULL_REVERSE_PATH
-from delivery.core.notices import Notice
 from delivery.core.replies import Rejection
-from delivery.core.states import EventKind, RecipientState
-from delivery.models.owed import OwedAction
-from delivery.queue import wake
-from delivery.queue.enqueue import Place, Placement, Sender, mark_due
-from delivery.suppression_list import Asked, Match
+from delivery.queue.enqueue import Placement
 
 log = structlog.get_logger(__name__)
 
@@ -44,9 +32,6 @@ MOST_MESSAGES = 200
 MOST_OCTETS = 4 * 1024 * 1024
 
 Connection = psycopg.AsyncConnection[Any]
-
-TEST_REASON = "test"
-_EMPTY_OBJECT = Jsonb({})
 
 
 class StoreClosed(Exception):
@@ -195,7 +180,8 @@ class Committer:
         return self._connection is not None and not self._connection.closed and not self._connection.broken
 
     async def _connect(self) -> Connection:
-        if self._connection is None or not self._is_connected:
+        # What follows is a single statement: sent into a connection that is dead, nobody could say what became of it.
+        if self._connection is None or not self._is_connected or not await database.is_alive(self._connection):
             await self._disconnect()
             self._placement = Placement()
             connection = await database.connect(direct=False)
@@ -226,281 +212,11 @@ class Committer:
     async def _store_once(self, messages: list[NewMessage]) -> None:
         connection = await self._connect()
         queued = [message for message in messages if not message.principal.is_test]
-        suppressed = await suppression_list.find(connection, _asked(queued))
         places = await self._placement.places(
-            connection, ((_sender(message), r.domain) for message in queued for r in message.recipients)
+            connection, ((rows.sender_of(message), r.domain) for message in queued for r in message.recipients)
         )
-        fates = _Fates(suppressed, places)
-        async with connection.transaction(), connection.cursor() as cursor:
-            await once.claim(cursor, messages)
-            await _copy_messages(cursor, messages)
-            await _copy_content(cursor, messages)
-            await _copy_recipients(cursor, messages, fates)
-            await _copy_events(cursor, messages, fates)
-            if suppressed:
-                await suppression_list.count_hits(connection, (match.suppression_id for match in suppressed.values()))
-            if queued:
-                await _copy_entries(cursor, queued, fates)
-                await mark_due(connection, (place.lane_id for place in places.values()))
-                await cursor.execute(wake.RING, [wake.LANES])
-                await _copy_owed(cursor, queued, fates)
-            await quota.charge(cursor, ((message.principal, len(message.recipients)) for message in messages))
+        # Without keys it is one statement: sent, stored, flushed and answered in one round trip.
+        async with connection.transaction() if once.is_asked(messages) else nullcontext():
+            await once.claim(connection, messages)
             self._may_be_committed = True
-
-
-def _asked(messages: list[NewMessage]) -> Iterator[Asked]:
-    for message in messages:
-        for recipient in message.recipients:
-            principal = message.principal
-            yield Asked(recipient.id, principal.tenant_id, principal.stream_id, recipient.address, recipient.domain)
-
-
-@dataclass(frozen=True, slots=True)
-class _Fates:
-    """What becomes of each recipient: it waits somewhere, or ends here."""
-
-    suppressed: dict[UUID, Match]
-    places: dict[tuple[Sender, str], Place]
-
-    def end_of(self, message: NewMessage, recipient: NewRecipient) -> str | None:
-        """Why it is kept back; None where it is queued."""
-        if message.principal.is_test:
-            return TEST_REASON
-        match = self.suppressed.get(recipient.id)
-        return match.reason if match is not None else None
-
-    def place_of(self, message: NewMessage, recipient: NewRecipient) -> Place:
-        return self.places[_sender(message), recipient.domain]
-
-
-def _sender(message: NewMessage) -> Sender:
-    return Sender(message.pool_id, message.principal.tenant_id, message.principal.stream_id)
-
-
-async def _copy(cursor: psycopg.AsyncCursor[Any], table: str, columns: dict[str, str], rows: Any) -> None:
-    names = ", ".join(columns)
-    async with cursor.copy(f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)") as copy:
-        copy.set_types(list(columns.values()))
-        for row in rows:
-            await copy.write_row(row)
-
-
-_MESSAGE = {
-    "id": "uuid",
-    "tenant_id": "uuid",
-    "credential_id": "uuid",
-    "stream_id": "uuid",
-    "domain_id": "uuid",
-    "accepted_at": "timestamptz",
-    "expires_at": "timestamptz",
-    "reverse_path": "varchar",
-    "author": "varchar",
-    "author_domain": "varchar",
-    "subject": "varchar",
-    "header_message_id": "varchar",
-    "size_bytes": "int8",
-    "recipient_count": "int4",
-    "body_type": "varchar",
-    "needs_smtputf8": "bool",
-    "dsn_ret": "varchar",
-    "dsn_envid": "varchar",
-    "protocol": "varchar",
-    "peer_address": "inet",
-    "peer_ehlo": "varchar",
-    "is_test": "bool",
-    "tags": "varchar[]",
-    "metadata": "jsonb",
-    "retention_days": "int2",
-    "tls": "varchar",
-}
-
-
-async def _copy_messages(cursor: psycopg.AsyncCursor[Any], messages: list[NewMessage]) -> None:
-    rows: Iterator[tuple[Any, ...]] = (
-        (
-            message.id,
-            message.principal.tenant_id,
-            message.principal.credential_id,
-            message.principal.stream_id,
-            message.domain_id,
-            message.accepted_at,
-            message.expires_at,
-            message.envelope.reverse_path.address if message.envelope.reverse_path else NULL_REVERSE_PATH,
-            message.author[:320],
-            message.author_domain,
-            message.subject[:998],
-            message.header_message_id[:998],
-            message.size_bytes,
-            len(message.recipients),
-            message.envelope.body,
-            message.envelope.smtputf8,
-            message.envelope.ret or "",
-            message.envelope.envid or "",
-            message.peer.protocol,
-            ip_address(message.peer.address) if message.peer.address else None,
-            message.peer.ehlo[:255],
-            message.principal.is_test,
-            list(message.controls.tags),
-            Jsonb(dict(message.controls.metadata)) if message.controls.metadata else _EMPTY_OBJECT,
-            message.principal.retention_days,
-            message.controls.tls or "",
-        )
-        for message in messages
-    )
-    await _copy(cursor, "delivery_message", _MESSAGE, rows)
-
-
-_CONTENT = {"message_id": "uuid", "retention_days": "int2", "compressed": "bytea"}
-
-
-async def _copy_content(cursor: psycopg.AsyncCursor[Any], messages: list[NewMessage]) -> None:
-    rows = ((message.id, message.principal.retention_days, message.compressed) for message in messages)
-    await _copy(cursor, "delivery_content", _CONTENT, rows)
-
-
-_RECIPIENT = {
-    "id": "uuid",
-    "message_id": "uuid",
-    "tenant_id": "uuid",
-    "address": "varchar",
-    "domain": "varchar",
-    "group_id": "int8",
-    "state": "varchar",
-    "state_since": "timestamptz",
-    "reason": "varchar",
-    "attempts": "int2",
-    "next_attempt_at": "timestamptz",
-    "phase": "varchar",
-    "reply": "text",
-    "reply_class": "varchar",
-    "action": "varchar",
-    "scope": "varchar",
-    "rule": "varchar",
-    "host": "varchar",
-    "has_ambiguous_attempt": "bool",
-    "returned_class": "varchar",
-    "dsn_notify": "varchar[]",
-    "dsn_orcpt": "varchar",
-}
-
-
-def _recipient_row(message: NewMessage, recipient: NewRecipient, fates: _Fates) -> tuple[Any, ...]:
-    reason = fates.end_of(message, recipient)
-    is_queued = reason is None
-    return (
-        recipient.id,
-        message.id,
-        message.principal.tenant_id,
-        recipient.address,
-        recipient.domain,
-        None if message.principal.is_test else fates.place_of(message, recipient).group_id,
-        RecipientState.QUEUED if is_queued else RecipientState.SUPPRESSED,
-        message.accepted_at,
-        reason or "",
-        0,
-        message.first_attempt_at if is_queued else None,
-        *("", "", "", "", "", "", ""),
-        False,
-        "",
-        recipient.notify,
-        recipient.orcpt,
-    )
-
-
-async def _copy_recipients(cursor: psycopg.AsyncCursor[Any], messages: list[NewMessage], fates: _Fates) -> None:
-    rows = (_recipient_row(message, recipient, fates) for message in messages for recipient in message.recipients)
-    await _copy(cursor, "delivery_recipient", _RECIPIENT, rows)
-
-
-_EVENT = {
-    "message_id": "uuid",
-    "id": "uuid",
-    "recipient_id": "uuid",
-    "tenant_id": "uuid",
-    "kind": "varchar",
-    "occurred_at": "timestamptz",
-    "attempt_id": "uuid",
-    "data": "jsonb",
-}
-
-
-async def _copy_events(cursor: psycopg.AsyncCursor[Any], messages: list[NewMessage], fates: _Fates) -> None:
-    def row(message: NewMessage, recipient: NewRecipient, kind: EventKind, data: Any) -> tuple[Any, ...]:
-        key = uuid7_at(message.id)
-        return (message.id, key, recipient.id, message.principal.tenant_id, kind, message.accepted_at, None, data)
-
-    accepted = (row(m, r, EventKind.ACCEPTED, _EMPTY_OBJECT) for m in messages for r in m.recipients)
-    suppressed = (
-        row(m, r, EventKind.SUPPRESSED, Jsonb({"reason": reason}))
-        for m in messages
-        for r in m.recipients
-        if (reason := fates.end_of(m, r)) is not None
-    )
-    await _copy(cursor, "delivery_event", _EVENT, itertools.chain(accepted, suppressed))
-
-
-_ENTRY = {
-    "recipient_id": "uuid",
-    "message_id": "uuid",
-    "tenant_id": "uuid",
-    "credential_id": "uuid",
-    "lane_id": "int8",
-    "domain_route_id": "int8",
-    "accepted_at": "timestamptz",
-    "next_attempt_at": "timestamptz",
-    "attempts": "int2",
-    "losses": "int2",
-    "notices": "int2",
-}
-
-
-async def _copy_entries(cursor: psycopg.AsyncCursor[Any], messages: list[NewMessage], fates: _Fates) -> None:
-    row = await (await cursor.execute("SELECT now()")).fetchone()
-    assert row is not None
-    due_at = row[0]
-
-    def entry(message: NewMessage, recipient: NewRecipient) -> tuple[Any, ...]:
-        place = fates.place_of(message, recipient)
-        return (
-            recipient.id,
-            message.id,
-            message.principal.tenant_id,
-            message.principal.credential_id,
-            place.lane_id,
-            place.domain_route_id,
-            message.lifetime_begins_at,
-            due_at if message.controls.send_at is None else max(message.controls.send_at, due_at),
-            0,
-            0,
-            int(recipient.notices),
-        )
-
-    rows = (
-        entry(message, recipient)
-        for message in messages
-        for recipient in message.recipients
-        if fates.end_of(message, recipient) is None
-    )
-    await _copy(cursor, "delivery_queue_entry", _ENTRY, rows)
-
-
-_OWED = {
-    "tenant_id": "uuid",
-    "message_id": "uuid",
-    "recipient_id": "uuid",
-    "action": "varchar",
-    "happened_at": "timestamptz",
-    "due_at": "timestamptz",
-}
-
-
-async def _copy_owed(cursor: psycopg.AsyncCursor[Any], messages: list[NewMessage], fates: _Fates) -> None:
-    """Who was told 250 for a mail that is kept back from somebody is told of it, where he asked for failures."""
-    rows = [
-        (message.principal.tenant_id, message.id, recipient.id, OwedAction.FAILED.value, *[message.accepted_at] * 2)
-        for message in messages
-        for recipient in message.recipients
-        if recipient.notices & Notice.FAILURE and fates.end_of(message, recipient) is not None
-    ]
-    if rows:
-        await _copy(cursor, "delivery_owed_dsn", _OWED, rows)
+            await rows.store(connection, messages, places)

@@ -7,7 +7,7 @@ key answers with what the first request became; afterwards it is forgotten, and 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -46,7 +46,11 @@ class Repeated(Exception):
         self.message_ids = message_ids
 
 
-async def claim(cursor: psycopg.AsyncCursor[Any], messages: Sequence[NewMessage]) -> None:
+def is_asked(messages: Iterable[NewMessage]) -> bool:
+    return any(message.controls.once is not None for message in messages)
+
+
+async def claim(connection: psycopg.AsyncConnection[Any], messages: Sequence[NewMessage]) -> None:
     """Claim the keys of those messages that have one. Raises Repeated."""
     wanted = [(message, message.controls.once) for message in messages if message.controls.once is not None]
     if not wanted:
@@ -55,7 +59,7 @@ async def claim(cursor: psycopg.AsyncCursor[Any], messages: Sequence[NewMessage]
     chosen: dict[tuple[UUID, str, int], tuple[NewMessage, Once]] = {}
     for message, key in wanted:
         chosen.setdefault((message.principal.tenant_id, key.key, key.position), (message, key))
-    await cursor.execute(
+    cursor = await connection.execute(
         _CLAIM,
         [
             [message.principal.tenant_id for message, _ in chosen.values()],

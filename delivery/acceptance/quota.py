@@ -1,32 +1,34 @@
-"""Volume limits: one conditional statement per tenant and limited credential, the last of the transaction, in one order.
+"""Volume limits: raised by one conditional statement for all tenants and limited credentials, a part of that which stores.
 
-Last, so that the row every message of a tenant touches is locked only while the commit itself runs; in order, so that two
-committers never wait for each other in a circle.
+Its rows are locked in order, so that two committers never wait for each other in a circle.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Any
 from uuid import UUID
 
 import psycopg
 
 from accounts.authentication import Principal
+from delivery.acceptance.message import NewMessage
 
-_CHARGE = """
+# `within_quota` adds, or raises OVER where that would be more than there may be; the longest period is asked first.
+CHARGE = """
 INSERT INTO accounts_quotabucket AS bucket (owner_id, period, window_start, used)
-SELECT %(owner)s, wanted.period, date_trunc(wanted.period, now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC', %(count)s
-FROM (VALUES ('hour', %(hour)s::bigint), ('day', %(day)s::bigint), ('month', %(month)s::bigint)) AS wanted (period, most)
-WHERE wanted.most IS NULL OR %(count)s <= wanted.most
-ON CONFLICT (owner_id, period, window_start) DO UPDATE SET used = bucket.used + EXCLUDED.used
-WHERE bucket.used + EXCLUDED.used <= COALESCE(
-    CASE bucket.period WHEN 'hour' THEN %(hour)s::bigint WHEN 'day' THEN %(day)s::bigint ELSE %(month)s::bigint END,
-    9223372036854775807)
-RETURNING bucket.period
+SELECT owner_id, period, date_trunc(period, now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC',
+       within_quota(owner_id, period, 0, count, most)
+FROM json_to_recordset(%(charges)s::json) AS asked (owner_id uuid, count bigint, hour bigint, day bigint, month bigint)
+CROSS JOIN LATERAL (VALUES (1, 'month', month), (2, 'day', day), (3, 'hour', hour)) AS wanted (place, period, most)
+ORDER BY owner_id, place
+ON CONFLICT (owner_id, period, window_start) DO UPDATE
+SET used = within_quota(bucket.owner_id, bucket.period, bucket.used, EXCLUDED.used, (
+    SELECT CASE bucket.period WHEN 'hour' THEN hour WHEN 'day' THEN day ELSE month END
+    FROM json_to_recordset(%(charges)s::json) AS asked (owner_id uuid, hour bigint, day bigint, month bigint)
+    WHERE asked.owner_id = bucket.owner_id))
 """
-_PERIODS = ("hour", "day", "month")
+OVER = "RW001"  # of accounts/migrations/0014
 
 
 class Exceeded(Exception):
@@ -41,37 +43,33 @@ class Exceeded(Exception):
         self.period = period
 
 
-@dataclass(slots=True)
-class _Charge:
-    owner_id: UUID
-    hour: int | None
-    day: int | None
-    month: int | None
-    count: int = 0
+def charges(messages: Iterable[NewMessage]) -> list[dict[str, Any]]:
+    """What ``CHARGE`` is to count: recipients against every period of those who hand them over."""
+    found: dict[UUID, dict[str, Any]] = {}
+    for message in messages:
+        for limits in _limits(message.principal):
+            found.setdefault(limits["owner_id"], limits)["count"] += len(message.recipients)
+    return list(found.values())
 
 
-async def charge(cursor: psycopg.AsyncCursor[Any], recipients: Iterable[tuple[Principal, int]]) -> None:
-    """Count recipients against every period of those who hand them over. Raises Exceeded."""
-    charges: dict[UUID, _Charge] = {}
-    for principal, count in recipients:
-        for one in _owners(principal):
-            charges.setdefault(one.owner_id, one).count += count
-    for owner_id in sorted(charges):
-        one = charges[owner_id]
-        await cursor.execute(
-            _CHARGE, {"owner": owner_id, "count": one.count, "hour": one.hour, "day": one.day, "month": one.month}
-        )
-        if cursor.rowcount != len(_PERIODS):
-            charged = {row[0] for row in await cursor.fetchall()}
-            raise Exceeded(owner_id, [period for period in _PERIODS if period not in charged][-1])
+def exceeded(error: psycopg.Error) -> Exceeded | None:
+    """Whose quota made the statement fail, if it was that."""
+    if error.sqlstate != OVER:
+        return None
+    return Exceeded(UUID(error.diag.message_detail), str(error.diag.message_hint))
 
 
 def is_charged_to(principal: Principal, owner_id: UUID) -> bool:
     return owner_id in {principal.tenant_id, principal.credential_id}
 
 
-def _owners(principal: Principal) -> list[_Charge]:
-    owners = [_Charge(principal.tenant_id, principal.hourly_limit, principal.daily_limit, principal.monthly_limit)]
+def _limits(principal: Principal) -> Iterator[dict[str, Any]]:
+    yield {
+        "owner_id": principal.tenant_id,
+        "count": 0,
+        "hour": principal.hourly_limit,
+        "day": principal.daily_limit,
+        "month": principal.monthly_limit,
+    }
     if principal.credential_id is not None and principal.credential_daily_limit is not None:
-        owners.append(_Charge(principal.credential_id, None, principal.credential_daily_limit, None))
-    return owners
+        yield {"owner_id": principal.credential_id, "count": 0, "day": principal.credential_daily_limit}

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import psycopg
 
+from delivery.queue import wake
 from delivery.routing import table
 
 _MOST_REMEMBERED = 100_000
@@ -174,14 +175,20 @@ async def unrouted_group(connection: Connection) -> int:
     return group_id
 
 
-async def mark_due(connection: Connection, lane_ids: Iterable[int]) -> None:
-    """Something in these lanes is due now. The last statement of a transaction that inserts entries.
+# The row lock orders it against a claim that found the lane empty: whichever comes second sees the other's work.
+MARK_DUE = """
+UPDATE delivery_lane SET next_due_at = LEAST(next_due_at, now())
+FROM (SELECT id FROM delivery_lane WHERE id = ANY(%(lanes)s::bigint[]) ORDER BY id FOR UPDATE) AS mine
+WHERE delivery_lane.id = mine.id
+"""
 
-    The row lock orders it against a claim that found the lane empty: whichever comes second sees the other's work.
-    """
-    await connection.execute(
-        """UPDATE delivery_lane SET next_due_at = LEAST(next_due_at, now())
-           FROM (SELECT id FROM delivery_lane WHERE id = ANY(%s) ORDER BY id FOR UPDATE) AS mine
-           WHERE delivery_lane.id = mine.id""",
-        [sorted(set(lane_ids))],
-    )
+
+async def mark_due(connection: Connection, lane_ids: Iterable[int]) -> None:
+    """Something in these lanes is due now. The last statement of a transaction that inserts entries."""
+    await connection.execute(MARK_DUE, {"lanes": sorted(set(lane_ids))})
+
+
+async def announce(connection: Connection, lane_ids: Iterable[int]) -> None:
+    """``mark_due``, and ring for it once that is committed."""
+    await mark_due(connection, lane_ids)
+    await connection.execute(wake.RING, [wake.LANES])

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import psycopg
 
-from delivery.queue import claim, wake
-from delivery.queue.enqueue import Sender, lane_of, mark_due
+from delivery.queue import claim
+from delivery.queue.enqueue import Sender, announce, lane_of
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -27,8 +27,7 @@ async def unpin(connection: Connection, *, source_id: UUID, group_id: int) -> in
             cursor = await connection.execute(
                 "UPDATE delivery_queue_entry SET lane_id = %s WHERE lane_id = %s AND path_id IS NULL", [target, lane_id]
             )
-            await mark_due(connection, [target])
-            await connection.execute(wake.RING, [wake.LANES])
+            await announce(connection, [target])
         await claim.refresh_lanes(connection, [lane_id])
         moved += cursor.rowcount
     return moved

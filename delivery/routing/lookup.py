@@ -17,8 +17,7 @@ from psycopg.rows import class_row
 
 from delivery.core.reply import Reply
 from delivery.dns import Resolver
-from delivery.queue import wake
-from delivery.queue.enqueue import Sender, lane_of, lanes_of, mark_due
+from delivery.queue.enqueue import Sender, announce, lane_of, lanes_of
 from delivery.routing.table import RouteTable
 from delivery.shaping.providers import Recognised, recognise
 from delivery.transport.hops import MxHosts, find_mx_hosts
@@ -92,8 +91,7 @@ async def settle_routes(connection: Connection, found: Sequence[LookedUp], route
                 [move.target_id for move in moves],
             ],
         )
-        await mark_due(connection, [move.target_id for move in moves])
-        await connection.execute(wake.RING, [wake.LANES])
+        await announce(connection, [move.target_id for move in moves])
 
 
 async def group_ids_of(connection: Connection, groups: Set[Recognised | None]) -> dict[Recognised | None, int]:

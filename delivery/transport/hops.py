@@ -158,13 +158,18 @@ class _Search:
         found: list[tuple[int, int, str]] = []
         for first in range(0, len(hosts), MAX_HOPS):
             batch = hosts[first : first + MAX_HOPS]
-            for position, addresses in enumerate(await asyncio.gather(*map(self._addresses_of, batch)), start=first):
+            for position, addresses in enumerate(await self._addresses_of_each(batch), start=first):
                 found += [(turn, position, address) for turn, address in enumerate(addresses)]
             if len(found) >= MAX_HOPS:
                 break
         chosen = sorted(found, key=lambda item: item[:2])[:MAX_HOPS]
         chosen.sort(key=lambda item: (item[1], item[0]))
         return [(hosts[position], address) for _, position, address in chosen]
+
+    async def _addresses_of_each(self, hosts: Sequence[str]) -> list[list[str]]:
+        if len(hosts) == 1:
+            return [await self._addresses_of(hosts[0])]
+        return await asyncio.gather(*map(self._addresses_of, hosts))
 
     def absence(self, target: MxHosts | Smarthost) -> Reply:
         """Why nothing was found: transient where it can pass, or where a setting of our own is to blame."""

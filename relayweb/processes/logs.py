@@ -8,13 +8,17 @@ supervisor takes a longer one in pieces, and a piece would begin with what a pee
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
+import msgspec
 import structlog
 
 _SECRET_NAME = re.compile(r"passw|secret|token|authori[sz]ation|cookie|api_?key|private|credential_text", re.IGNORECASE)
@@ -30,19 +34,24 @@ Event = MutableMapping[str, Any]
 
 def hide_secrets(_logger: object, _method: str, event: Event) -> Event:
     for name, value in event.items():
-        if _SECRET_NAME.search(name) and value:
+        if _promises_a_secret(name) and value:
             event[name] = "[hidden]"
         elif isinstance(value, str) and "://" in value:
             event[name] = _URL_PASSWORD.sub(r"\1[hidden]@", value)
     return event
 
 
+@lru_cache(maxsize=1000)
+def _promises_a_secret(name: str) -> bool:
+    return _SECRET_NAME.search(name) is not None
+
+
 def shorten(_logger: object, _method: str, event: Event) -> Event:
     """Cut long values. Without control characters, which JSON writes as six, they at most double on their way."""
     for name, value in event.items():
-        text = value if isinstance(value, str | int | float | bool | None) else str(value)
-        if not isinstance(text, str):
+        if value is None or isinstance(value, int | float):
             continue
+        text = value if isinstance(value, str) else str(value)
         if name in {"exception", "stack"}:
             # Its end says what happened.
             event[name] = text if len(text) <= LONGEST_TRACE else f"… {text[-LONGEST_TRACE:]}"
@@ -78,20 +87,40 @@ _SHARED: list[Any] = [
 ]
 
 
+def _as_json(_logger: object, _method: str, event: Event) -> str:
+    try:
+        return _encode(event).decode()
+    except (UnicodeError, OverflowError, TypeError):  # half of a character, as a peer's octets may leave it
+        return json.dumps(event, default=str)
+
+
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+
+_TO_JSON: list[Any] = [_spare_the_trace, structlog.processors.format_exc_info, hide_secrets, shorten, _as_json]
+
+
+class _Lines:
+    """What structlog's own loggers write to: stderr, past the standard library, whose records would cost each mail more than
+    its line does. A log that cannot be written stops nobody.
+    """
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+
+    def msg(self, line: str) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(line + "\n")
+
+    log = debug = info = warning = warn = error = exception = critical = fatal = msg
+
+
 def configure(settings: Mapping[str, Any] | None = None) -> None:
     """Sends the standard library's loggers and structlog's to stderr. Django calls it with settings.LOGGING."""
     level = str((settings or {}).get("level") or os.environ.get("RELAY_LOG_LEVEL") or "INFO")
-    render: list[Any]
-    if sys.stderr.isatty():
+    if is_for_people := sys.stderr.isatty():
         render = [_spare_the_trace, hide_secrets, shorten, structlog.dev.ConsoleRenderer()]
     else:
-        render = [
-            _spare_the_trace,
-            structlog.processors.format_exc_info,
-            hide_secrets,
-            shorten,
-            structlog.processors.JSONRenderer(ensure_ascii=False),
-        ]
+        render = _TO_JSON
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -110,9 +139,10 @@ def configure(settings: Mapping[str, Any] | None = None) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
+    for_the_library = [structlog.stdlib.ProcessorFormatter.wrap_for_formatter]
     structlog.configure(
-        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*_SHARED, *(for_the_library if is_for_people else _TO_JSON)],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        logger_factory=structlog.stdlib.LoggerFactory() if is_for_people else _Lines,
         cache_logger_on_first_use=True,
     )

@@ -7,7 +7,6 @@ us with a pipe and stops reading it must not stop the mail. What then finds no r
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import select
@@ -16,12 +15,15 @@ from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+import msgspec
+
 LONGEST_LINE = 16_384
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 _ROOM = 4_194_304  # bytes kept for a reader who is slow
 _CHUNK = 4096  # PIPE_BUF: a pipe that select() calls writable takes this much without blocking
 _COLOURS = ("36", "32", "35", "34", "33", "96", "92", "95", "94", "93")
 
+_encode = msgspec.json.Encoder(enc_hook=str).encode
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -98,8 +100,8 @@ class LogStream:
         event: dict[str, object] | None = None
         if line.startswith("{"):
             try:
-                event = json.loads(line)
-            except ValueError:
+                event = msgspec.json.decode(line)
+            except ValueError:  # msgspec's own errors are of that kind
                 event = None
         if not isinstance(event, dict) or "event" not in event:
             event = {"event": line, "level": level, "timestamp": _now()}
@@ -119,7 +121,7 @@ class LogStream:
         if self.log.is_terminal:
             self.log.write_line(self._for_people(part, named))
         else:
-            self.log.write_line(json.dumps(named, ensure_ascii=False, default=str))
+            self.log.write_line(_encode(named).decode())
 
     def _for_people(self, part: str, event: Mapping[str, object]) -> str:
         colour = self._colours.setdefault(part, _COLOURS[len(self._colours) % len(_COLOURS)])
