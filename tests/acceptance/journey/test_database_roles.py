@@ -26,7 +26,7 @@ def postgres(stack: Stack) -> Postgres:
 
 
 def test_mail_flows_with_each_part_in_its_own_role(stack: Stack, acme: Sender, postgres: Postgres) -> None:
-    to = "somebody@roles.sandbox.test"
+    to = "roles@accept.sandbox.test"
     letter = EmailMessage()
     letter["From"], letter["To"], letter["Subject"] = f"roles@{acme.domain}", to, "Roles"
     letter.set_content("Each in its own.")

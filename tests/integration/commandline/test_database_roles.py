@@ -27,6 +27,7 @@ REFUSED = (
     ("gate", "SELECT session_key FROM django_session"),
     ("gate", "SELECT sealed_private_key FROM delivery_dkimkey"),
     ("gate", "SELECT sealed_secret FROM delivery_webhook"),
+    ("gate", "SELECT sealed_password FROM delivery_route"),
     ("gate", "SELECT compressed FROM delivery_content"),
     ("gate", "SELECT subject FROM delivery_message"),
     ("gate", "UPDATE accounts_tenant SET daily_limit = NULL"),
