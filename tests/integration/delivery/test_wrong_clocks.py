@@ -39,7 +39,9 @@ async def test_a_step_of_the_clock_neither_hurries_nor_delays_nor_ends_anything(
         (only,) = await room.attempts(after)
         moments = [second.started_at, second.ended_at, only.started_at, only.ended_at, waiting.state_since]
         moments += [delivered.state_since, clock.now()]
-        ((accepted, expires),) = await room.rows("SELECT accepted_at, expires_at FROM delivery_message WHERE id = %s", after)
+        ((accepted, expires),) = await room.rows(
+            "SELECT accepted_at, expires_at FROM delivery_message WHERE id = %s", after
+        )
         assert timedelta(seconds=0.85) < second.started_at - first.ended_at < timedelta(seconds=30)
         assert [moment for moment in [*moments, accepted] if abs(moment - truth) > timedelta(minutes=1)] == []
         assert expires - accepted > timedelta(minutes=1)
