@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from email.message import EmailMessage
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import psycopg
 import pytest
@@ -53,3 +54,24 @@ def test_a_gate_that_was_taken_over_reads_nothing_else(stack: Stack, postgres: P
         for secret in ("SELECT password FROM accounts_user", "SELECT compressed FROM delivery_content"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 gate.execute(secret)
+
+
+def test_the_api_takes_mail_in_the_role_of_the_web(stack: Stack, acme: Sender) -> None:
+    key = stack.relay("credential", "issue", "--tenant", acme.slug, "--kind", "api", "--name", "roles")["secret"]
+    body = {
+        "from": f"roles@{acme.domain}",
+        "to": ["api-roles@accept.sandbox.test"],
+        "subject": "Roles",
+        "text": "By HTTP.",
+    }
+    request = Request(
+        f"http://127.0.0.1:{stack.ports['http']}/api/v1/messages",
+        data=json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+    )
+
+    with urlopen(request, timeout=20) as answer:
+        assert answer.status in {200, 201, 202}
+    rows = settled(stack, acme.slug, ["api-roles@accept.sandbox.test"], seconds=30)
+
+    assert rows["api-roles@accept.sandbox.test"]["state"] == "delivered"
