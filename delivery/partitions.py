@@ -10,7 +10,7 @@ owner's rights, so that housekeeping needs none of its own over tables; the rest
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from django.db import connection, transaction
 
@@ -69,7 +69,7 @@ def drop_days_before(table: str, moment: datetime) -> list[str]:
     return names
 
 
-def _wanted(days: list[datetime]) -> Iterator[tuple[str, str, list[object] | None]]:
+def _wanted(days: list[datetime]) -> Iterator[tuple[str, str, list[str | date] | None]]:
     """Each partition's name, and how it is made."""
     for table in RANGED:
         yield from _days_of(table, days)
@@ -86,6 +86,6 @@ def _wanted(days: list[datetime]) -> Iterator[tuple[str, str, list[object] | Non
     yield f"{CONTENT}_default", f'CREATE TABLE "{CONTENT}_default" PARTITION OF "{CONTENT}" DEFAULT', None
 
 
-def _days_of(table: str, days: list[datetime]) -> Iterator[tuple[str, str, list[object] | None]]:
+def _days_of(table: str, days: list[datetime]) -> Iterator[tuple[str, str, list[str | date] | None]]:
     for day in days:
         yield f"{table}_p{day:%Y%m%d}", _MAKE_DAY, [table, day.date()]
