@@ -14,7 +14,7 @@ import ipaddress
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -23,6 +23,7 @@ from django.conf import settings
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
+from accounts import clock
 from accounts.models import CredentialKind
 
 # Well below the 5 s within which a revocation must be felt, since it adds to the time between two looks.
@@ -176,7 +177,7 @@ class _Found:
         return bool(
             self.former_secret_sha256
             and self.former_secret_until is not None
-            and self.former_secret_until > datetime.now(tz=UTC)
+            and self.former_secret_until > clock.now()
         )
 
     def may_be_used_from(self, peer: str) -> bool:

@@ -10,6 +10,8 @@ import os
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from accounts import clock
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _VERSION_AND_VARIANT = (0x7 << 76) | (0b10 << 62)
 _RANDOM_B_BITS = 62
@@ -17,8 +19,8 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def uuid7(now: datetime | None = None) -> UUID:
-    """A new key for `now` (the clock's time if not given); keys of different microseconds sort by their time."""
-    moment = now if now is not None else datetime.now(UTC)
+    """A new key for `now` (accounts.clock's if not given); keys of different microseconds sort by their time."""
+    moment = now if now is not None else clock.now()
     milliseconds, microseconds = divmod((moment - _EPOCH) // _MICROSECOND, 1000)
     # RFC 9562 §6.2 method 3: the twelve bits after the version hold the fraction of the millisecond.
     return _assemble(milliseconds, microseconds * 4096 // 1000)

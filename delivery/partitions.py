@@ -2,22 +2,26 @@
 
 Bounds are computed from times: the keys are UUIDv7, whose first 48 bits are milliseconds. A DEFAULT partition catches what
 no day has a place for (nothing is refused because housekeeping was late); ``strays`` counts what it holds, for an alert.
+
+Tables belong to whoever migrates. Days are made and dropped by functions of the database (migration 0045) that run with the
+owner's rights, so that housekeeping needs none of its own over tables; the rest is made once, after migrations.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from django.db import connection, transaction
-
-from accounts.identifiers import first_of
 
 AHEAD = timedelta(days=8)
 RANGED = ("delivery_message", "delivery_recipient", "delivery_attempt", "delivery_event", "delivery_webhookcall")
 CONTENT = "delivery_content"
 RETENTION_DAYS = (1, 7, 30, 90)  # classes of content; a tenant chooses one
 UNTIL_DELIVERED = 0  # or this one: gone with the end of the last recipient (delivery.retention)
+
+DROP_DAY = "SELECT drop_day_partition(%s)"
+_MAKE_DAY = "SELECT make_day_partition(%s, %s)"
 
 # Two processes that make partitions at once would deadlock; the second finds the work done.
 _ADVISORY_LOCK = 0x72656C61_70617274
@@ -32,9 +36,9 @@ def ensure_ahead(*, now: datetime | None = None, ahead: timedelta = AHEAD) -> li
         cursor.execute("SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid")
         existing = {name for (name,) in cursor.fetchall()}
         made = []
-        for name, ddl in _wanted(days):
+        for name, statement, arguments in _wanted(days):
             if name not in existing:
-                cursor.execute(ddl)
+                cursor.execute(statement, arguments)
                 made.append(name)
     return made
 
@@ -61,27 +65,27 @@ def drop_days_before(table: str, moment: datetime) -> list[str]:
         )
         names = [name for (name,) in cursor.fetchall()]
         for name in names:
-            cursor.execute(f'DROP TABLE "{name}"')
+            cursor.execute(DROP_DAY, [name])
     return names
 
 
-def _wanted(days: list[datetime]) -> Iterator[tuple[str, str]]:
+def _wanted(days: list[datetime]) -> Iterator[tuple[str, str, list[str | date] | None]]:
+    """Each partition's name, and how it is made."""
     for table in RANGED:
         yield from _days_of(table, days)
-        yield f"{table}_default", f'CREATE TABLE "{table}_default" PARTITION OF "{table}" DEFAULT'
+        yield f"{table}_default", f'CREATE TABLE "{table}_default" PARTITION OF "{table}" DEFAULT', None
     for retention in (UNTIL_DELIVERED, *RETENTION_DAYS):
         name = f"{CONTENT}_r{retention}"
         yield (
             name,
             f'CREATE TABLE "{name}" PARTITION OF "{CONTENT}" FOR VALUES IN ({retention}) PARTITION BY RANGE (message_id)',
+            None,
         )
         yield from _days_of(name, days)
-        yield f"{name}_default", f'CREATE TABLE "{name}_default" PARTITION OF "{name}" DEFAULT'
-    yield f"{CONTENT}_default", f'CREATE TABLE "{CONTENT}_default" PARTITION OF "{CONTENT}" DEFAULT'
+        yield f"{name}_default", f'CREATE TABLE "{name}_default" PARTITION OF "{name}" DEFAULT', None
+    yield f"{CONTENT}_default", f'CREATE TABLE "{CONTENT}_default" PARTITION OF "{CONTENT}" DEFAULT', None
 
 
-def _days_of(table: str, days: list[datetime]) -> Iterator[tuple[str, str]]:
+def _days_of(table: str, days: list[datetime]) -> Iterator[tuple[str, str, list[str | date] | None]]:
     for day in days:
-        name = f"{table}_p{day:%Y%m%d}"
-        lower, upper = first_of(day), first_of(day + timedelta(days=1))
-        yield name, f"""CREATE TABLE "{name}" PARTITION OF "{table}" FOR VALUES FROM ('{lower}') TO ('{upper}')"""
+        yield f"{table}_p{day:%Y%m%d}", _MAKE_DAY, [table, day.date()]

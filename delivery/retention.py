@@ -21,7 +21,7 @@ from accounts.audit import Actor
 from accounts.identifiers import first_of
 from accounts.models import Tenant
 from accounts.refusals import Refused
-from delivery.partitions import CONTENT, RETENTION_DAYS, UNTIL_DELIVERED
+from delivery.partitions import CONTENT, DROP_DAY, RETENTION_DAYS, UNTIL_DELIVERED
 
 log = structlog.get_logger(__name__)
 
@@ -105,9 +105,13 @@ def drop_old(*, now: datetime | None = None) -> list[str]:
                     [lower, upper],
                 )
                 if needed := [key for (key,) in cursor.fetchall()]:
-                    cursor.execute(f'DELETE FROM "{name}" WHERE message_id <> ALL(%s)', [needed])
+                    cursor.execute(
+                        """DELETE FROM delivery_content
+                           WHERE retention_days = %s AND message_id >= %s AND message_id < %s AND message_id <> ALL(%s)""",
+                        [retention, lower, upper, needed],
+                    )
                     continue
-                cursor.execute(f'DROP TABLE "{name}"')
+                cursor.execute(DROP_DAY, [name])
                 dropped.append(name)
         except OperationalError as error:
             log.warning("partition_not_dropped", partition=name, error=str(error).strip())

@@ -34,6 +34,11 @@ def text(name: str, default: str | None = None) -> str:
     return value
 
 
+def is_given(name: str) -> bool:
+    """Whether the variable, or the file that holds it, was named."""
+    return bool(os.environ.get(PREFIX + name) or os.environ.get(f"{PREFIX}{name}_FILE"))
+
+
 def secret(name: str, default: str | None = None) -> str:
     """Like ``text``, but the value may also stand in the file that ``<name>_FILE`` names."""
     path = os.environ.get(f"{PREFIX}{name}_FILE")

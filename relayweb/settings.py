@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from django.core.management.utils import get_random_secret_key
 
 from relayweb import env
+from relayweb.processes.own_urls import own_variable
 from relayweb.processes.state import state_directory
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -21,14 +22,16 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 SHIPPED = BASE_DIR if (BASE_DIR / "manage.py").exists() else Path(__file__).with_name("shipped")
 
 # ---------------------------------------------------------------- which process, which profile
-PART = env.choice("PART", ("web", "gate", "worker", "webhooks", "housekeeping", "beat", "command"), "command")
+PART = env.choice(
+    "PART", ("web", "gate", "returns", "worker", "webhooks", "housekeeping", "beat", "command"), "command"
+)
 PROFILE = env.choice("PROFILE", ("development", "production"), "production")
 DEVELOPMENT = PROFILE == "development"
 TEST_PROFILE = env.flag("TEST_PROFILE", False)
 VAR = state_directory()
 NODE = env.text("NODE", socket.gethostname().split(".")[0] or "node1")
 
-if os.environ.get("DATABASE_URL") and not os.environ.get("RELAY_DATABASE_URL"):
+if os.environ.get("DATABASE_URL") and not env.is_given(own_variable(PART, "DATABASE_URL")):
     raise env.ConfigurationError("DATABASE_URL is not read; set RELAY_DATABASE_URL")
 
 DEBUG = False
@@ -60,10 +63,11 @@ def _database(url: str) -> dict[str, object]:
     }
 
 
-DATABASE_URL = env.secret("DATABASE_URL", "postgresql:///relayweb")
+# A part has a role, and with it a URL, of its own where one is given (relayweb.processes.database_roles).
+DATABASE_URL = env.secret(own_variable(PART, "DATABASE_URL"), "postgresql:///relayweb")
 DATABASES = {"default": _database(DATABASE_URL)}
 # Engines hold LISTEN connections and session locks, which a transaction pooler would break.
-DATABASE_DIRECT_URL = env.secret("DATABASE_DIRECT_URL", DATABASE_URL)
+DATABASE_DIRECT_URL = env.secret(own_variable(PART, "DATABASE_DIRECT_URL"), DATABASE_URL)
 DIRECT_DATABASE = _database(DATABASE_DIRECT_URL)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -218,7 +222,7 @@ INSTALLED_APPS = [
     "delivery",
     "smtpgate",
 ]
-if PART not in {"gate", "worker", "webhooks"}:
+if PART not in {"gate", "returns", "worker", "webhooks"}:
     INSTALLED_APPS += [
         "django.contrib.sessions",
         "django.contrib.messages",

@@ -18,7 +18,7 @@ from delivery.version import VERSION
 
 log = structlog.get_logger(__name__)
 
-PART = "gate"
+GATE, RETURNS = "gate", "returns"  # a process that takes what comes back and nothing else is a part of its own
 _EVERY_SECONDS = 5.0
 
 _BEAT = """
@@ -40,8 +40,9 @@ INSERT INTO delivery_node (name, is_draining, created_at) VALUES (%s, false, now
 class Heartbeat:
     """``figures`` gives what the gate does right now."""
 
-    def __init__(self, pool: Pool, *, node: str, number: int, figures: Callable[[], dict[str, int]]) -> None:
-        self.slot = f"{node}/{PART}-{number}"
+    def __init__(self, pool: Pool, *, node: str, part: str, number: int, figures: Callable[[], dict[str, int]]) -> None:
+        self.slot = f"{node}/{part}-{number}"
+        self._part = part
         self._pool = pool
         self._node = node
         self._figures = figures
@@ -63,7 +64,7 @@ class Heartbeat:
                         "slot": self.slot,
                         "incarnation": self._incarnation,
                         "node": self._node,
-                        "part": PART,
+                        "part": self._part,
                         "pid": os.getpid(),
                         "version": VERSION,
                         "is_draining": is_draining,

@@ -20,7 +20,7 @@ from delivery.acceptance.returns import Returns
 from delivery.acceptance.store import MessageStore
 from smtpgate.accepting import AcceptingServer
 from smtpgate.boundary import Boundary, Network
-from smtpgate.heartbeat import Heartbeat
+from smtpgate.heartbeat import GATE, Heartbeat
 from smtpgate.limits import Limits
 from smtpgate.protocol import SmtpProtocol
 from smtpgate.returns import ReturnsSession
@@ -96,12 +96,13 @@ class Gate:
         hostname: str,
         node: str,
         number: int,
+        part: str = GATE,
         certificate: Certificate | None,
         proxies: Sequence[Network] = (),
     ) -> None:
         self._listeners = listeners
         self._certificate = certificate
-        self.store = MessageStore(name=f"gate-{number}")
+        self.store = MessageStore(name=f"{part}-{number}")
         self.uses = UseBook(self.store.pool)
         self.returns = Returns(self.store)
         self.boundary = Boundary(
@@ -110,7 +111,7 @@ class Gate:
             tls_context=certificate.context if certificate is not None else None,
             proxies=proxies,
         )
-        self._heartbeat = Heartbeat(self.store.pool, node=node, number=number, figures=self._figures)
+        self._heartbeat = Heartbeat(self.store.pool, node=node, part=part, number=number, figures=self._figures)
         self._servers: list[asyncio.Server | AcceptingServer] = []
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -10,12 +10,13 @@ import asyncio
 import hashlib
 import threading
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import zstandard
 from django.conf import settings
 
+from accounts import clock
 from accounts.authentication import Principal
 from accounts.identifiers import uuid7
 from delivery.acceptance import controls, once
@@ -121,7 +122,7 @@ def _without_control_fields(draft: Draft) -> Draft:
     control_fields = [field for field in section.fields if controls.is_control(field.name)]
     if not control_fields:
         return draft
-    said = controls.taken_from(section, digest=lambda: _digest(draft), now=datetime.now(tz=UTC))
+    said = controls.taken_from(section, digest=lambda: _digest(draft), now=clock.now())
     header, section = section.without(control_fields)
     return replace(
         draft,
@@ -154,7 +155,7 @@ async def _what_it_became(key: Once, *, principal: Principal, store: MessageStor
 
 async def complete(draft: Draft, *, store: MessageStore) -> NewMessage:
     """The message as it will be stored: with trace, with Date and Message-ID where missing, compressed."""
-    now = datetime.now(tz=UTC)
+    now = clock.now()
     submission, principal = draft.submission, draft.submission.principal
     envelope = submission.envelope.merged()
     message_id = uuid7(now)

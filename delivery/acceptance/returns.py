@@ -11,13 +11,12 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from uuid import UUID
 
 import zstandard
 from django.conf import settings
 
-from accounts import sealing
+from accounts import clock, sealing
 from accounts.identifiers import uuid7
 from delivery.acceptance import doorbell
 from delivery.acceptance.store import MessageStore
@@ -116,7 +115,7 @@ class Returns:
         if named is not None:
             return Known(mailbox, named)
         tag = read_bounce_mailbox(mailbox, keys=self._bounce_keys)
-        if tag is not None and tag.expires_on >= datetime.now(tz=UTC).date():
+        if tag is not None and tag.expires_on >= clock.now().date():
             return Known(mailbox, ReturnedKind.BOUNCE, tag.recipient_id)
         token = token_of(mailbox)
         recipient_id = read_token(token, keys=self._unsubscribe_keys) if token else None

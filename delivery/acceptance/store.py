@@ -17,7 +17,7 @@ import structlog
 from django.conf import settings
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from accounts import database
+from accounts import clock, database
 from accounts.authentication import Principal
 from delivery.acceptance import rejections
 from delivery.acceptance.committer import Committer, UnsafeDatabase
@@ -185,6 +185,7 @@ class MessageStore:
             async with asyncio.timeout(_ANSWERED_WITHIN_S), self.pool.connection(timeout=3) as connection:
                 durability = await read_durability(connection)
                 self.default_pool_id = await _default_pool(connection)
+                await clock.learn(connection)
         except (psycopg.Error, PoolTimeout, OSError, LookupError) as error:
             self._become(False, why=f"database: {error}")
             return

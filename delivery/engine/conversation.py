@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cached_property
 
 import msgspec
@@ -19,7 +19,7 @@ import structlog
 from django.conf import settings
 from psycopg_pool import PoolTimeout
 
-from accounts import sealing
+from accounts import clock, sealing
 from accounts.identifiers import uuid7
 from delivery.core.classification import UNCLASSIFIED
 from delivery.core.envelope import DsnParameters
@@ -81,7 +81,7 @@ class Conversation:
         self._assignment = assignment
         self._services = services
         self._attempt_id = uuid7()
-        self._started_at = datetime.now(tz=UTC)
+        self._started_at = clock.now()
         self._transcript = Transcript()
         self._session: SmtpSession | None = None
         self._hop: Hop | None = None
@@ -235,7 +235,7 @@ class Conversation:
             rendering = await render_for(
                 loaded,
                 dressing=dressing,
-                now=datetime.now(tz=UTC),
+                now=clock.now(),
                 has_8bitmime=session.has_8bitmime,
                 has_smtputf8=session.has_smtputf8,
                 needs_smtputf8=self._assignment.needs_smtputf8,
@@ -316,7 +316,7 @@ class Conversation:
     async def _judged(self, reply: Reply, is_ambiguous: bool) -> tuple[Settled, Outcome]:
         self._is_ending = True
         assert self._schedule is not None
-        ended_at = datetime.now(tz=UTC)
+        ended_at = clock.now()
         outcome = judge(
             reply,
             provider_group=self._path.row.group_key,

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +21,7 @@ from django.db import DatabaseError
 from django.db import connection as django_connection
 from psycopg_pool import PoolTimeout
 
-from accounts import database
+from accounts import clock, database
 from delivery import quiet_hours, strikes
 from delivery.engine import caps, driver, ownership, recovery, sources
 from delivery.engine.committer import Release
@@ -177,7 +177,7 @@ class Engine:
         return _POLL_S if next_due_s is None else min(_POLL_S, max(next_due_s, 0.0) + 0.001)
 
     async def _without_quiet(self, connection: Connection, due: list[DueLane]) -> list[DueLane]:
-        resting = quiet_hours.quiet_lanes(due, datetime.now(tz=UTC))
+        resting = quiet_hours.quiet_lanes(due, clock.now())
         if not resting:
             return due
         await quiet_hours.rest(connection, resting)

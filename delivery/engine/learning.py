@@ -5,13 +5,14 @@ Written down at once, so that a restart and the pages know it; where the databas
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import psycopg
 import structlog
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from accounts import clock
 from delivery.core.outcome import Outcome, hinted_wait
 from delivery.engine import ownership
 from delivery.engine.path import OwnedPath
@@ -22,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 async def learn(pool: AsyncConnectionPool[Any], path: OwnedPath, outcome: Outcome, *, lane_id: int) -> None:
     """Never raises: an outcome is settled, whatever comes of its lesson."""
-    now = datetime.now(tz=UTC)
+    now = clock.now()
     if path.governor.learn(outcome, now):
         path.has_unsaved = True
         path.apply_governor()

@@ -19,6 +19,7 @@ import psycopg
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from accounts import clock
 from delivery.engine import recovery
 from delivery.shaping.governor import PERSISTED_FROM_S, Learnt
 from delivery.shaping.pace import Pace, Suspension
@@ -114,7 +115,8 @@ def owner_of(path_id: int, slots: Iterable[str]) -> str | None:
 async def beat(
     connection: Connection, me: WorkerIdentity, *, is_draining: bool, figures: dict[str, Any], part: str = "worker"
 ) -> None:
-    """Tell the others that this worker lives, and what it is doing."""
+    """Tell the others that this worker lives, and what it is doing; and look at the database's clock."""
+    await clock.learn(connection)
     await connection.execute(
         """INSERT INTO delivery_node (name, is_draining, created_at) VALUES (%s, false, now()) ON CONFLICT DO NOTHING""",
         [me.node],

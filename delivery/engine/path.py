@@ -6,10 +6,10 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from accounts import clock
 from delivery.engine.ownership import PathRow, Source
 from delivery.shaping.governor import OPENINGS_IN_ADVANCE, Governor
 from delivery.shaping.providers import Limits
@@ -80,7 +80,7 @@ class OwnedPath:
     @property
     def free_permits(self) -> int:
         """How many more attempts may begin now."""
-        if self.is_leaving or self.governor.is_suspended(datetime.now(tz=UTC)):
+        if self.is_leaving or self.governor.is_suspended(clock.now()):
             return 0
         awaiting_turn = sum(not conversation.has_turn for conversation in self.conversations.values())
         return self.governor.permits(len(self.in_flight), awaiting_turn, now=time.monotonic())

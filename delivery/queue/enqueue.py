@@ -80,7 +80,7 @@ class Placement:
 
     async def _refresh_routes(self, connection: Connection) -> None:
         if time.monotonic() >= self._routes_until:
-            self._routes = await table.read(connection)
+            self._routes = await table.read(connection, with_passwords=False)
             self._routes_until = time.monotonic() + _ROUTES_REMEMBERED_S
 
     async def _learn_domains(self, connection: Connection, domains: set[str]) -> None:

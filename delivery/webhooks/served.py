@@ -13,14 +13,14 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import structlog
 from django.conf import settings
 
-from accounts import sealing
+from accounts import clock, sealing
 from delivery.core import webhooks
 from delivery.models import Webhook, WebhookState
 from delivery.models.webhook import DisabledReason
@@ -234,7 +234,7 @@ class Served:
 
     async def _tell(self, row: WebhookRow, portion: Sequence[_Due]) -> None:
         events = [due.told for due in portion]
-        called_at = datetime.now(tz=UTC)
+        called_at = clock.now()
         request = self._format(row).request(events, secrets=self._secrets, now=called_at)
         answer = await self._caller.http.post(row.url, request.body, request.headers)
         self._learn(answer)
@@ -249,7 +249,7 @@ class Served:
 
     async def _test(self, row: WebhookRow, test_id: UUID) -> None:
         """A call that somebody asked for: it tells nothing of how the endpoint does, and is made once."""
-        called_at = datetime.now(tz=UTC)
+        called_at = clock.now()
         event = test_event(row, test_id, now=called_at)
         request = self._format(row).request([event], secrets=self._secrets, now=called_at)
         answer = await self._caller.http.post(row.url, request.body, request.headers)
@@ -295,7 +295,7 @@ class Served:
             self._failures, self._failing_since = 0, None
             self._window = min(self._window + 1, float(settings.WEBHOOK_CALLS_AT_ONCE))
             return
-        now = datetime.now(tz=UTC)
+        now = clock.now()
         self._failures += 1
         self._failing_since = self._failing_since or now
         self._window = 1.0 if self._failures >= webhooks.FAILURES_BEFORE_REST else max(1.0, self._window / 2)

@@ -1,4 +1,4 @@
-"""database migrate | check"""
+"""database migrate | roles | check"""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from accounts.audit import Actor
+from accounts.refusals import Refused
 from delivery import domains, partitions
 from delivery.acceptance.store import Durability
 from relayweb.commandline import output
 from relayweb.commandline.verbs import Noun
-from relayweb.processes import prepare
+from relayweb.processes import database_roles, prepare
 
 
 @click.group("database", cls=Noun)
@@ -28,6 +29,38 @@ def migrate() -> None:
     prepare.migrate()
     own = domains.ensure_own_domains(actor=Actor.command_line())
     output.record({"applied": pending, "own_domains": [domain.name for domain in own]})
+
+
+@command.command("roles")
+@click.option("--new-passwords", is_flag=True, help="Set new passwords for roles that exist, too.")
+@click.option("--without-passwords", is_flag=True, help="The server knows the parts in another way (pg_hba.conf).")
+@click.option("--remove", is_flag=True, help="Take the roles away again: every part connects as the owner.")
+def roles(new_passwords: bool, without_passwords: bool, remove: bool) -> None:
+    """A database role for each part, with the rights its work needs. Safe to repeat.
+
+    Run it as the owner of the tables, who must be allowed to make roles. New passwords are printed once, as settings.
+    """
+    if new_passwords and without_passwords:
+        raise click.UsageError("--new-passwords and --without-passwords exclude each other")
+    try:
+        if remove:
+            output.record({"removed": database_roles.remove()})
+            return
+        made = database_roles.make(new_passwords=new_passwords, with_passwords=not without_passwords)
+    except database_roles.RolesError as reason:
+        raise Refused(str(reason), reason="roles_not_made") from None
+    told = [
+        {
+            "part": one.part,
+            "role": one.role,
+            "is_new": one.is_new,
+            "granted": one.granted,
+            "revoked": one.revoked,
+            "setting": database_roles.setting_of(one),
+        }
+        for one in made
+    ]
+    output.rows(told, ("part", "role", "is_new", "granted", "revoked", "setting"), empty="")
 
 
 @command.command("check")

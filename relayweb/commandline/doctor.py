@@ -26,7 +26,7 @@ from relayweb import own_records
 from relayweb.commandline import output
 from relayweb.commandline.verbs import Verb
 from relayweb.health import examine
-from relayweb.processes import environment
+from relayweb.processes import database_roles, environment
 
 _LEAST_FREE_BYTES = 2 << 30
 _DNS_TIMEOUT_S = 3.0
@@ -77,6 +77,7 @@ def _examine() -> Iterator[Finding]:
         yield from _rows()
     if health.parts["database"]:
         yield _clock()
+        yield _roles()
     if settings.TLS_CERT:
         yield _certificate()
     name_server = _name_server()
@@ -110,6 +111,25 @@ def _sealed() -> Finding:
     if former := sorted(used - set(named[:1])):
         return "sealed secrets", True, f"some still with {', '.join(former)}: relay key rotate"
     return "sealed secrets", True, "all with the current key"
+
+
+def _roles() -> Finding:
+    """Whether each part is connected with a role of its own."""
+    existing = database_roles.existing()
+    connected = database_roles.who_is_connected()
+    if not existing:
+        role = connection.settings_dict["USER"] or "the owner"
+        seen = f"every part connects as {role}, who may do everything: relay database roles"
+        # The embedded database is reached by this machine's own user alone, and roles are the operator's choice.
+        return "database roles", True, seen
+    others = sorted(
+        f"{part} as {role}" for part, roles in connected.items() for role in roles - {database_roles.role_of(part)}
+    )
+    if others:
+        return "database roles", False, f"{', '.join(others)}: give RELAY_DATABASE_URL_{others[0].split()[0].upper()}"
+    if undeclared := database_roles.undeclared_tables():
+        return "database roles", False, f"no part may use {', '.join(undeclared)}: relay database migrate"
+    return "database roles", True, f"{', '.join(sorted(connected)) or 'nobody'} connected, each as its own"
 
 
 def _rows() -> Iterator[Finding]:

@@ -91,6 +91,7 @@ def _migrate_if_needed(state: State) -> None:
     postgres = _postgres(state)
     if not migrations.is_current(state, postgres):
         prepare.migrate()
+        prepare.make_embedded_roles(state)
         migrations.remember(state, postgres)
 
 

@@ -8,7 +8,6 @@ production profile nothing is made up but the addresses of the embedded services
 from __future__ import annotations
 
 import base64
-import os
 import secrets
 import socket
 import time
@@ -16,7 +15,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from relayweb import env
+from relayweb.env import is_given
 from relayweb.processes.broker import Broker
+from relayweb.processes.own_urls import OWN_URLS
 from relayweb.processes.postgres import Postgres
 from relayweb.processes.state import State, write_privately
 
@@ -30,15 +31,19 @@ SANDBOX_DEFAULTS = {
 }
 
 
-def is_given(name: str) -> bool:
-    """Whether the variable, or the file that holds it, was named."""
-    return bool(os.environ.get(f"RELAY_{name}") or os.environ.get(f"RELAY_{name}_FILE"))
-
-
 def profile() -> str:
     """Development unless services of another machine are named: then it is meant seriously."""
     is_external = is_given("DATABASE_URL") or is_given("BROKER_URL")
     return env.choice("PROFILE", ("development", "production"), "production" if is_external else "development")
+
+
+def has_roles() -> bool:
+    """Whether the parts reach the embedded database by roles of their own. Of an external one the operator makes them."""
+    return env.flag("DATABASE_ROLES", True)
+
+
+def role_password(state: State, part: str) -> str:
+    return state.secret(f"database_{part}", lambda: secrets.token_hex(24))
 
 
 def sandbox_is_on() -> bool:
@@ -59,6 +64,8 @@ def fill_in(state: State, *, postgres: Postgres | None, broker: Broker | None) -
     }
     if postgres is not None:
         found["RELAY_DATABASE_URL"] = postgres.url()
+        if has_roles():
+            found |= {name: postgres.role_url(part, role_password(state, part)) for part, name in OWN_URLS.items()}
     if broker is not None:
         found["RELAY_BROKER_URL"] = broker.url()
         if not is_given("CACHE_URL"):

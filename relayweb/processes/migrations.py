@@ -14,6 +14,7 @@ import os
 import time
 from pathlib import Path
 
+from relayweb.processes import environment
 from relayweb.processes.postgres import Postgres
 from relayweb.processes.state import ROOT, State
 
@@ -21,12 +22,16 @@ from relayweb.processes.state import ROOT, State
 LONGEST_AGE_SECONDS = 3 * 86_400
 
 
+_RIGHTS = Path(__file__).with_name("database_roles.toml")
+
+
 def fingerprint(data: Path) -> str:
-    """Changes with any migration file, any locked package, and with the cluster (its system identifier)."""
+    """Changes with any migration file, any locked package, the parts' rights, and with the cluster (its system identifier)."""
     digest = hashlib.sha256()
     with contextlib.suppress(OSError), (data / "global" / "pg_control").open("rb") as file:
         digest.update(file.read(8))
-    for path in sorted([*ROOT.glob("*/migrations/*.py"), *ROOT.glob("requirements.txt")]):
+    digest.update(b"roles" if environment.has_roles() else b"")
+    for path in sorted([*ROOT.glob("*/migrations/*.py"), *ROOT.glob("requirements.txt"), _RIGHTS]):
         digest.update(os.fsencode(path.relative_to(ROOT)) + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 

@@ -119,7 +119,8 @@ def gate_parts(*, needs: tuple[str, ...]) -> list[Part]:
             command=(sys.executable, "-m", "django", "smtpgate", "--process", str(number)),
             stage=GATE,
             needs=needs,
-            environment={"RELAY_PART": "gate", "DJANGO_SETTINGS_MODULE": "relayweb.settings"},
+            environment={"RELAY_PART": "gate", "DJANGO_SETTINGS_MODULE": "relayweb.settings"}
+            | ({"RELAY_RETURNS_BIND": "off"} if _returns_processes() else {}),
             is_ready=_listens_on(*[endpoint.port for endpoint in binds]),
             stop_seconds=25.0,
         )
@@ -127,11 +128,38 @@ def gate_parts(*, needs: tuple[str, ...]) -> list[Part]:
     ]
 
 
+def returns_parts(*, needs: tuple[str, ...]) -> list[Part]:
+    """The port that anybody may write to, in processes of its own (and so with a database role of its own)."""
+    endpoints = env.endpoints("RETURNS_BIND", "127.0.0.1:2525")
+    return [
+        Part(
+            name=f"returns-{number}",
+            command=(sys.executable, "-m", "django", "smtpgate", "--process", str(number)),
+            stage=GATE,
+            needs=needs,
+            environment={
+                "RELAY_PART": "returns",
+                "DJANGO_SETTINGS_MODULE": "relayweb.settings",
+                "RELAY_SUBMISSION_BIND": "off",
+                "RELAY_SUBMISSIONS_BIND": "off",
+            },
+            is_ready=_listens_on(*[endpoint.port for endpoint in endpoints]),
+            stop_seconds=25.0,
+        )
+        for number in range(1, _returns_processes() + 1)
+        if endpoints
+    ]
+
+
+def _returns_processes() -> int:
+    return env.integer("RETURNS_PROCESSES", 0, minimum=0, maximum=64)
+
+
 def gate_endpoints() -> list[env.Endpoint]:
     return [
         *env.endpoints("SUBMISSION_BIND", "127.0.0.1:2587"),
         *env.endpoints("SUBMISSIONS_BIND", "127.0.0.1:2465"),
-        *env.endpoints("RETURNS_BIND", "127.0.0.1:2525"),
+        *([] if _returns_processes() else env.endpoints("RETURNS_BIND", "127.0.0.1:2525")),
     ]
 
 

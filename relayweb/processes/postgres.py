@@ -149,6 +149,10 @@ class Postgres:
     def url(self, database: str = DATABASE) -> str:
         return database_url(self.socket_folder, password=self._password, database=database)
 
+    def role_url(self, part: str, password: str) -> str:
+        """For a part's own role (relayweb.processes.database_roles)."""
+        return database_url(self.socket_folder, user=f"{DATABASE}_{part}", password=password, database=DATABASE)
+
     @property
     def exists(self) -> bool:
         return (self.data / "PG_VERSION").exists()
@@ -317,8 +321,8 @@ class Postgres:
             return False
 
 
-def database_url(socket_folder: Path, *, password: str, database: str) -> str:
-    return f"postgresql://{SUPERUSER}:{quote(password, safe='')}@/{database}?host={quote(str(socket_folder), safe='/')}"
+def database_url(socket_folder: Path, *, password: str, database: str, user: str = SUPERUSER) -> str:
+    return f"postgresql://{user}:{quote(password, safe='')}@/{database}?host={quote(str(socket_folder), safe='/')}"
 
 
 def _quoted_for_list(folder: Path) -> str:

@@ -13,7 +13,7 @@ import time
 
 import django
 
-from relayweb.processes import migrations
+from relayweb.processes import environment, migrations
 from relayweb.processes.postgres import Postgres
 from relayweb.processes.state import State
 
@@ -24,9 +24,11 @@ _DATABASE_WITHIN_S = 60.0
 
 
 def migrate() -> None:
-    """Applies what is missing. Raises Django's own errors."""
+    """Applies what is missing, and gives the parts' roles their rights. Raises Django's own errors."""
     from django.core.management import call_command
     from django.db import connection
+
+    from relayweb.processes import database_roles  # needs Django
 
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s)", [_MIGRATION_LOCK])
@@ -34,6 +36,16 @@ def migrate() -> None:
             call_command("migrate", interactive=False, verbosity=0)
         finally:
             cursor.execute("SELECT pg_advisory_unlock(%s)", [_MIGRATION_LOCK])
+    database_roles.bring_up_to_date()  # new tables have rights before a part looks at them
+
+
+def make_embedded_roles(state: State) -> None:
+    """With the passwords that the parts are told; they are ours, and so are the server and its roles."""
+    from relayweb.processes import database_roles
+
+    if environment.has_roles():
+        passwords = {part: environment.role_password(state, part) for part in database_roles.PARTS}
+        database_roles.make(passwords=passwords)
 
 
 def check_configuration() -> None:
@@ -80,6 +92,7 @@ def main() -> int:
     if embedded is None or not migrations.is_current(state, embedded):
         migrate()
         if embedded is not None:
+            make_embedded_roles(state)
             migrations.remember(state, embedded)
     from accounts.audit import Actor
     from delivery import domains

@@ -103,6 +103,7 @@ def choose_parts(state: State, *, postgres: Postgres | None, broker: Broker | No
         parts.prepare_part(database_is_embedded=postgres is not None, needs=database),
         *parts.worker_parts(state, node=node, needs=schema),
         *parts.gate_parts(needs=schema),
+        *parts.returns_parts(needs=schema),
         *web,
         *parts.webhook_parts(state, node=node, needs=later),
         parts.housekeeping_part(state, node=node, needs=later),

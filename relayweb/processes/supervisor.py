@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from relayweb.processes import children
+from relayweb.processes.own_urls import only_own
 from relayweb.processes.parts import Part
 from relayweb.processes.state import State, StateError
 from relayweb.processes.stream import LONGEST_LINE, LogStream
@@ -193,7 +194,8 @@ class Supervisor:
         named = {"RELAY_PART_NAME": part.name, "RELAY_VAR": str(self.state.folder)}
         if not part.knows_secrets:
             return {"PATH": self.environment.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC", **named}
-        return {**self.environment, **named, "PYTHONUNBUFFERED": "1", **part.environment}
+        told = only_own(self.environment, part.environment.get("RELAY_PART", ""))
+        return {**told, **named, "PYTHONUNBUFFERED": "1", **part.environment}
 
     def _look_at_readiness(self) -> None:
         now = time.monotonic()

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from smtpgate import server
+from smtpgate.heartbeat import GATE, RETURNS
 from smtpgate.limits import Limits
 from smtpgate.tls import Certificate
 
@@ -35,6 +36,7 @@ class Command(BaseCommand):
             hostname=settings.HOSTNAME,
             node=settings.NODE,
             number=number,
+            part=RETURNS if settings.PART == RETURNS else GATE,
             certificate=_certificate(),
             proxies=settings.GATE_PROXIES,
         )

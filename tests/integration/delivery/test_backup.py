@@ -53,7 +53,9 @@ async def restored(dump: Path, name: str) -> AsyncIterator[None]:
     original = settings.DATABASES["default"]["NAME"]
     await _execute(f"CREATE DATABASE {name} TEMPLATE template0")
     try:
-        await _run("pg_restore", "--exit-on-error", "--no-owner", f"--dbname={_url(name)}", str(dump))
+        await _run(
+            "pg_restore", "--exit-on-error", "--no-owner", "--no-privileges", f"--dbname={_url(name)}", str(dump)
+        )
         settings.DATABASES["default"]["NAME"] = name
         yield
     finally:

@@ -63,7 +63,7 @@ def test_no_unit_is_exposed_more_than_its_work_needs() -> None:
 def test_a_unit_is_hardened_and_starts_a_part_that_exists(
     unit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("GATE", "WORKER", "WEBHOOK"):
+    for name in ("GATE", "RETURNS", "WORKER", "WEBHOOK"):
         monkeypatch.setenv(f"RELAY_{name}_PROCESSES", "1")
     monkeypatch.delenv("RELAY_HTTP_BIND", raising=False)
     parts = {part.name: part for part in single.all_parts(State.open(tmp_path))}
