@@ -222,7 +222,8 @@ def test_recipients_of_what_a_filter_asks_of_messages_are_looked_for_on_their_da
         plan = cursor.fetchone()[0]
     probes = [node for node in _nodes(plan[0]["Plan"]) if node.get("Alias", "").startswith("r_")]
     assert probes and not [node for node in _nodes(plan[0]["Plan"]) if node["Node Type"] == "Seq Scan"]
-    assert sum(node["Actual Loops"] for node in probes) <= 4, plan
+    # One message a day: a day that is looked at for another day's message is looked at more than once.
+    assert max(node["Actual Loops"] for node in probes) <= 1, plan
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
