@@ -382,6 +382,7 @@ SECTIONS: tuple[Section, ...] = (
 
 # Tables that name a tenant and are no section, with the reason.
 LEFT_OUT: dict[str, str] = {
+    "ContentKey": "a secret of the service's; what it seals is content",
     "CredentialStanding": "what brakes count, no fact of the tenant's",
     "EventToCount": "counted within seconds",
     "IdempotencyKey": "kept for a day, to answer a repeated request",

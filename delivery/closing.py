@@ -18,6 +18,7 @@ from django.utils import timezone
 from accounts import audit, tenants
 from accounts.audit import Actor
 from accounts.models import Credential, Invitation, Membership, Notice, QuotaBucket, RateBucket, Tenant, TenantState
+from delivery import content_sweep
 from delivery.models import Brake, Job, JobPart, QueueEntry
 from delivery.queue import control
 
@@ -27,7 +28,6 @@ ERASED_AFTER = timedelta(days=30)
 _BATCH = 2000
 # Rows of a message, which know no tenant; with the column that names it.
 _OF_MESSAGES = (
-    ("delivery_content", "message_id"),
     ("delivery_attempt", "message_id"),
     ("delivery_event", "message_id"),
 )
@@ -61,10 +61,16 @@ def erase(tenant: Tenant) -> None:
     """In short transactions; one that is cut off is finished the next time."""
     while messages := _some_messages(tenant.pk):
         with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(
+                "DELETE FROM delivery_content WHERE message_id = ANY(%s) RETURNING message_id, retention_days",
+                [messages],
+            )
+            contents = cursor.fetchall()
             for table, column in _OF_MESSAGES:
                 cursor.execute(f'DELETE FROM "{table}" WHERE {column} = ANY(%s)', [messages])
             cursor.execute('DELETE FROM "delivery_recipient" WHERE message_id = ANY(%s)', [messages])
             cursor.execute('DELETE FROM "delivery_message" WHERE id = ANY(%s)', [messages])
+        content_sweep.gone(contents)
     with transaction.atomic():
         _erase_the_rest(tenant)
         Tenant.objects.filter(pk=tenant.pk, state=TenantState.CLOSED).update(erased_at=timezone.now(), name=tenant.slug)

@@ -15,7 +15,7 @@ from django.db import connection
 
 from accounts import audit, factors, sealing
 from accounts.audit import Actor
-from delivery.models import DkimKey, Route, Webhook
+from delivery.models import ContentKey, DkimKey, Route, Webhook
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,12 @@ class Resealed:
     route_passwords: int
     webhook_secrets: int
     one_time_passwords: int
+    content_keys: int
 
 
 _SEALED = (
     ("accounts_onetimepassword", "secret_sealed"),
+    ("delivery_contentkey", "sealed_key"),
     ("delivery_dkimkey", "sealed_private_key"),
     ("delivery_route", "sealed_password"),
     ("delivery_webhook", "sealed_secret"),
@@ -58,6 +60,7 @@ def reseal_all(*, actor: Actor) -> Resealed:
         webhook_secrets=_reseal(Webhook.objects.order_by("id"), "sealed_secret")
         + _reseal(Webhook.objects.exclude(sealed_former_secret=None).order_by("id"), "sealed_former_secret"),
         one_time_passwords=factors.reseal_one_time_passwords(),
+        content_keys=_reseal(ContentKey.objects.order_by("id"), "sealed_key"),
     )
     audit.record(
         actor,
@@ -68,12 +71,13 @@ def reseal_all(*, actor: Actor) -> Resealed:
             "route_passwords": resealed.route_passwords,
             "webhook_secrets": resealed.webhook_secrets,
             "one_time_passwords": resealed.one_time_passwords,
+            "content_keys": resealed.content_keys,
         },
     )
     return resealed
 
 
-def _reseal(rows: Iterable[DkimKey | Route | Webhook], field: str) -> int:
+def _reseal(rows: Iterable[ContentKey | DkimKey | Route | Webhook], field: str) -> int:
     current = sealing.current_key_id().encode() + b"\0"
     count = 0
     for row in rows:

@@ -21,6 +21,8 @@ from accounts.audit import Actor
 from accounts.identifiers import first_of
 from accounts.models import Tenant
 from accounts.refusals import Refused
+from delivery import content_sweep
+from delivery.content_sweep import POINTS_ELSEWHERE
 from delivery.partitions import CONTENT, DROP_DAY, RETENTION_DAYS, UNTIL_DELIVERED
 
 log = structlog.get_logger(__name__)
@@ -76,17 +78,19 @@ def drop_delivered(*, now: datetime | None = None) -> int:
     while True:
         with connection.cursor() as cursor:
             cursor.execute(
-                """DELETE FROM delivery_content WHERE retention_days = %(kind)s AND message_id IN (
+                f"""DELETE FROM delivery_content WHERE retention_days = %(kind)s AND message_id IN (
                        SELECT message_id FROM delivery_content AS content WHERE content.retention_days = %(kind)s
                        AND NOT EXISTS (SELECT 1 FROM delivery_queue_entry AS entry WHERE entry.message_id = content.message_id)
                        AND content.message_id NOT IN (
                            SELECT message_id FROM delivery_owed_dsn WHERE written_at IS NULL AND happened_at > %(since)s)
-                       LIMIT %(most)s)""",
+                       LIMIT %(most)s) RETURNING message_id, retention_days, {POINTS_ELSEWHERE}""",
                 {"kind": UNTIL_DELIVERED, "since": waited_for, "most": _DELETED_AT_ONCE},
             )
-            deleted += cursor.rowcount
-            if cursor.rowcount < _DELETED_AT_ONCE:
-                return deleted
+            rows = cursor.fetchall()
+        content_sweep.gone([(message_id, kind) for message_id, kind, is_elsewhere in rows if is_elsewhere])
+        deleted += len(rows)
+        if len(rows) < _DELETED_AT_ONCE:
+            return deleted
 
 
 def drop_old(*, now: datetime | None = None) -> list[str]:

@@ -9,6 +9,7 @@ from celery import shared_task
 
 from delivery import (
     closing,
+    content_sweep,
     domain_keys,
     domain_watch,
     jobs,
@@ -21,6 +22,7 @@ from delivery import (
     track_record,
 )
 from delivery.acceptance import once
+from delivery.content_store import StoreTrouble
 from delivery.domain_blocklists import checks as domain_list_checks
 from delivery.provider_data import imports as provider_imports
 from delivery.reputation import scores, senders
@@ -161,10 +163,17 @@ def erase_tenants() -> None:
 
 @shared_task(name="delivery.drop_old_content", ignore_result=True)
 def drop_old_content() -> None:
-    """Content whose time is over."""
+    """Content whose time is over, and objects that lost their rows."""
     dropped = retention.drop_old()
     if dropped:
         log.info("content_dropped", partitions=len(dropped))
+    try:
+        deleted = content_sweep.sweep()
+    except StoreTrouble as error:
+        log.error("objects_not_swept", error=str(error))
+        return
+    if deleted:
+        log.info("objects_swept", count=deleted)
 
 
 @shared_task(name="delivery.drop_delivered_content", ignore_result=True)

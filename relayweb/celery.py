@@ -12,7 +12,6 @@ import os
 import warnings
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import django
 from celery import Celery, bootsteps
@@ -24,6 +23,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "relayweb.settings")
 from django.conf import settings
 from django.db import close_old_connections
 
+from delivery import broker
 from relayweb.schedule import SCHEDULE
 
 QUEUES = ("housekeeping", "webhooks", "reports")
@@ -46,7 +46,7 @@ def route(name: str, _args: Any, _kwargs: Any, _options: Any, task: Any = None, 
 
 
 def transport_options(broker_url: str) -> dict[str, Any]:
-    if urlsplit(broker_url).scheme.startswith("amqp"):
+    if broker.is_amqp(broker_url):
         return {"confirm_publish": True}
     return {
         # A worker that died gives its unfinished tasks back after about this long.
@@ -89,9 +89,8 @@ app.conf.update(
     timezone="UTC",
     enable_utc=True,
     beat_schedule=SCHEDULE,
+    **broker.queue_settings(settings.BROKER_URL),
 )
-if urlsplit(settings.BROKER_URL).scheme.startswith("amqp"):
-    app.conf.task_default_queue_type = "quorum"
 
 
 @setup_logging.connect

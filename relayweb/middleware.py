@@ -20,6 +20,7 @@ from django.db.backends.signals import connection_created
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
+from delivery.content_store import StoreTrouble
 from relayweb.serving.bodies import TOO_SLOW
 from relayweb.serving.shell import REFUSAL
 
@@ -121,6 +122,9 @@ class DatabaseAway:
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         from relayweb.console import errors
 
+        if isinstance(exception, StoreTrouble):
+            logger.error("the object store cannot be reached (reference %s): %s", request.reference, exception)  # type: ignore[attr-defined]
+            return errors.content_away(request)
         if not isinstance(exception, OperationalError | InterfaceError):
             return None
         if isinstance(exception.__cause__, psycopg.errors.QueryCanceled):

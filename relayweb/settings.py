@@ -7,6 +7,7 @@ imported can neither be attacked nor slow a start.
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -83,6 +84,23 @@ CACHES = {
     # Never away, and known to one process only: the fallback for counting sign-in tries.
     "process": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "process"},
 }
+
+# ---------------------------------------------------------------- content outside the database
+OBJECT_STORE = env.text("OBJECT_STORE", "")
+if OBJECT_STORE and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w./-]*)?", OBJECT_STORE):
+    raise env.ConfigurationError(
+        f"RELAY_OBJECT_STORE must read s3://bucket or s3://bucket/prefix, not {OBJECT_STORE!r}"
+    )
+OBJECT_STORE_ENDPOINT = env.text("OBJECT_STORE_ENDPOINT", "").rstrip("/")
+if OBJECT_STORE_ENDPOINT and not OBJECT_STORE_ENDPOINT.startswith(("https://", "http://")):
+    raise env.ConfigurationError("RELAY_OBJECT_STORE_ENDPOINT must begin with https:// or http://")
+OBJECT_STORE_REGION = env.text("OBJECT_STORE_REGION", "us-east-1")
+OBJECT_STORE_KEY_ID = env.text("OBJECT_STORE_KEY_ID", "")
+OBJECT_STORE_SECRET = env.secret("OBJECT_STORE_SECRET", "")
+if bool(OBJECT_STORE_KEY_ID) != bool(OBJECT_STORE_SECRET):
+    raise env.ConfigurationError("set both RELAY_OBJECT_STORE_KEY_ID and RELAY_OBJECT_STORE_SECRET, or neither")
+# Smaller content, compressed, stays in its row: a request costs more than a row.
+OBJECT_STORE_FROM_BYTES = env.integer("OBJECT_STORE_FROM_BYTES", 8192)
 
 # ---------------------------------------------------------------- who we are
 HOSTNAME = env.text("HOSTNAME", "localhost.localdomain" if DEVELOPMENT else socket.getfqdn())

@@ -76,6 +76,10 @@ class Directory:
         sql = "SELECT refuses_suppressed FROM accounts_tenant WHERE id = %s"
         return bool(await self._remember(("refuses suppressed", tenant_id), lambda: self._value(sql, tenant_id)))
 
+    async def content_key(self, tenant_id: UUID) -> tuple[UUID, bytes] | None:
+        """The key that seals the tenant's content now, itself sealed."""
+        return await self._remember(("content key", tenant_id), lambda: self._content_key(tenant_id))
+
     async def onboarding_domain(self) -> KnownDomain | None:
         name = settings.ONBOARDING_DOMAIN
         claims = await self._remember(("claims", name), lambda: self._claims(name))
@@ -127,6 +131,12 @@ class Directory:
             connection.cursor(row_factory=class_row(KnownDomain)) as cursor,
         ):
             return await (await cursor.execute(sql, [names])).fetchall()
+
+    async def _content_key(self, tenant_id: UUID) -> tuple[UUID, bytes] | None:
+        sql = "SELECT id, sealed_key FROM delivery_contentkey WHERE tenant_id = %s AND is_current"
+        async with self._pool.connection() as connection:
+            row = await (await connection.execute(sql, [tenant_id])).fetchone()
+        return None if row is None else (row[0], bytes(row[1]))
 
     async def _stream(self, stream_id: UUID) -> KnownStream:
         sql = "SELECT kind, lifetime_s, pool_id FROM delivery_stream WHERE id = %s"

@@ -15,6 +15,8 @@ import structlog
 from celery import Celery
 from django.conf import settings
 
+from delivery import broker
+
 log = structlog.get_logger(__name__)
 
 _LEAST_GAP_S = 1.0
@@ -99,5 +101,6 @@ def _publisher() -> Celery:
         broker_transport_options={"max_retries": 0, "socket_timeout": 1, "socket_connect_timeout": 1},
         task_publish_retry=False,
         task_ignore_result=True,
+        **broker.queue_settings(settings.BROKER_URL),
     )
     return app

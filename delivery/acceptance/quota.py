@@ -28,7 +28,7 @@ SET used = within_quota(bucket.owner_id, bucket.period, bucket.used, EXCLUDED.us
     FROM json_to_recordset(%(charges)s::json) AS asked (owner_id uuid, hour bigint, day bigint, month bigint)
     WHERE asked.owner_id = bucket.owner_id))
 """
-OVER = "RW001"  # of accounts/migrations/0014
+OVER = "RW001"  # of accounts/migrations/0012
 
 
 class Exceeded(Exception):

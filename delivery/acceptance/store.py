@@ -19,10 +19,11 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from accounts import clock, database
 from accounts.authentication import Principal
-from delivery.acceptance import rejections
+from delivery.acceptance import content, rejections
 from delivery.acceptance.committer import Committer, UnsafeDatabase
 from delivery.acceptance.directory import Directory, KnownDomain, KnownStream
 from delivery.acceptance.message import NewMessage, NewRecipient
+from delivery.acceptance.once import AlreadyAccepted
 from delivery.core.replies import Rejection
 from delivery.models.source import DEFAULT_POOL
 
@@ -78,7 +79,13 @@ class MessageStore:
 
     async def commit(self, message: NewMessage) -> None:
         """Return once the message is committed. Raises Rejection (over quota) or, in trouble, anything else."""
-        await self._committer.commit(message)
+        placed = await content.place(message, directory=self.directory)
+        try:
+            await self._committer.commit(placed)
+        except (Rejection, AlreadyAccepted):
+            # Anything else may have happened after the commit: then the row is there and needs its content.
+            await content.take_back(placed)
+            raise
 
     async def insist_on_durability(self, connection: psycopg.AsyncConnection[Any]) -> None:
         """Raises UnsafeDatabase where a commit on this connection would be no promise."""

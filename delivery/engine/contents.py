@@ -18,6 +18,7 @@ import structlog
 import zstandard
 from psycopg_pool import AsyncConnectionPool
 
+from delivery import content_reading
 from delivery.core.content import ContentError
 from delivery.transport.rendering import LoadedContent
 
@@ -64,14 +65,16 @@ class ContentShelf:
     async def prefetch(self, wanted: Iterable[Wanted]) -> None:
         """Fetch small contents that are not here yet, in one query."""
         missing = {one.message_id: one for one in wanted if not one.is_large and one.message_id not in self._held}
-        for message_id, loaded in (await self._load(list(missing.values()))).items() if missing else ():
+        # What an object store does not give now is asked for again by whoever needs it, and puts off that attempt alone.
+        found = await self._load(list(missing.values()), insists=False) if missing else {}
+        for message_id, loaded in found.items():
             if message_id not in self._held:
                 self._held[message_id] = held = _Held(loaded)
                 self._count(held, len(loaded.content))
 
     @asynccontextmanager
     async def hold(self, wanted: Wanted) -> AsyncIterator[LoadedContent]:
-        """The content, kept while the block runs. Raises ContentMissing."""
+        """The content, kept while the block runs. Raises ContentMissing, and StoreTrouble."""
         held = self._held.get(wanted.message_id)
         if held is None:
             self._held[wanted.message_id] = held = _Held()
@@ -97,7 +100,7 @@ class ContentShelf:
                 self._left.clear()
                 await self._left.wait()
             self._count(held, wanted.size_bytes)
-            held.loaded = (await self._load([wanted])).get(wanted.message_id)
+            held.loaded = (await self._load([wanted], insists=True)).get(wanted.message_id)
         finally:
             if held.loaded is None:
                 self._forget(wanted.message_id)
@@ -133,16 +136,16 @@ class ContentShelf:
     def _is_tidy(self, needed: int) -> bool:
         return len(self._held) <= _KEPT_MESSAGES and self.octets + needed <= self._budget // 2
 
-    async def _load(self, wanted: list[Wanted]) -> dict[UUID, LoadedContent]:
+    async def _load(self, wanted: list[Wanted], *, insists: bool) -> dict[UUID, LoadedContent]:
         ids = [one.message_id for one in wanted]
         classes = sorted({one.retention_days for one in wanted})
-        sql = """SELECT message_id, compressed FROM delivery_content
+        sql = """SELECT message_id, retention_days, compressed FROM delivery_content
                  WHERE message_id = ANY(%s) AND message_id BETWEEN %s AND %s AND retention_days = ANY(%s)"""
         async with self._pool.connection() as connection:
             cursor = await connection.execute(sql, [ids, min(ids), max(ids), classes], binary=True)
             rows = await cursor.fetchall()
         found: dict[UUID, LoadedContent] = {}
-        for message_id, compressed in rows:
+        for message_id, compressed in (await content_reading.frames_of(self._pool, rows, insists=insists)).items():
             try:
                 found[message_id] = LoadedContent(await _decompress(compressed, is_large=wanted[0].is_large))
             except (zstandard.ZstdError, ContentError) as error:

@@ -16,6 +16,8 @@ from django.db import connection
 from django.db.models import Case, Count, IntegerField, Q, QuerySet, Value, When
 
 from accounts.models import Credential, Tenant
+from delivery import content_reading
+from delivery.content_store import ContentUnreadable, Place
 from delivery.core.states import OPEN, RecipientState
 from delivery.history.rows import STATES_BY_URGENCY, RecipientRow, row_of
 from delivery.models import Attempt, Content, DeliveryEvent, Message, OwedDsn, ProviderGroup, Recipient, Stream
@@ -347,7 +349,10 @@ def read_transcript(stored: bytes) -> tuple[TranscriptLine, ...]:
 
 
 def content_of(message: Message) -> bytes | None:
-    """The content as received; None when it is no longer stored (retention, privacy) or cannot be read."""
+    """The content as received; None when it is no longer stored (retention, privacy) or cannot be read.
+
+    Raises StoreTrouble where it stands in an object store that cannot be reached now.
+    """
     stored = (
         Content.objects.filter(message_id=message.id, retention_days=message.retention_days)
         .values_list("compressed", flat=True)
@@ -355,8 +360,8 @@ def content_of(message: Message) -> bytes | None:
     )
     if stored is None:
         return None
-    with contextlib.suppress(zstandard.ZstdError):
-        compressed = bytes(stored)
+    with contextlib.suppress(zstandard.ZstdError, ContentUnreadable):
+        compressed = content_reading.frame_of(Place(message.id, message.retention_days), bytes(stored))
         if zstandard.frame_content_size(compressed) <= LARGEST_CONTENT_BYTES:
             return zstandard.ZstdDecompressor().decompress(compressed, max_output_size=LARGEST_CONTENT_BYTES)
     return None

@@ -8,6 +8,7 @@ from delivery.models.aggregate import AggregateKind, DmarcRow, DomainReport, Tls
 from delivery.models.alert import Alert, AlertTelling
 from delivery.models.attempt import Attempt
 from delivery.models.brake import Appeal, Brake, CredentialStanding, UnjudgedRecipient
+from delivery.models.content_key import ContentKey
 from delivery.models.domain import DkimKey, DkimKeyState, DomainState, SendingDomain
 from delivery.models.domain_listing import DomainListCheck
 from delivery.models.event import DeliveryEvent
@@ -60,6 +61,7 @@ __all__ = [
     "Brake",
     "Complaint",
     "Content",
+    "ContentKey",
     "CredentialStanding",
     "DeliveryEvent",
     "DkimKey",

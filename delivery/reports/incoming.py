@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from accounts.refusals import NotFound
 from delivery import unsubscribes
+from delivery.content_store import StoreTrouble
 from delivery.core.aggregates import find_aggregates
 from delivery.core.reports import Kind, Report
 from delivery.models import Message, Recipient, ReturnedKind, ReturnedMail
@@ -79,7 +80,7 @@ def _read(key: UUID) -> bool:
     try:
         act = _reading(row)
         return _finish(row, act)
-    except NotYet:
+    except (NotYet, StoreTrouble):
         ReturnedMail.objects.filter(pk=row.pk).update(claimed_until=timezone.now() + _LOOK_AGAIN, tries=0)
     except DatabaseError:
         raise

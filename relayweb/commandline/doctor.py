@@ -18,7 +18,7 @@ from django.conf import settings
 from django.core import checks
 from django.db import connection
 
-from delivery import domain_records, domains, keys
+from delivery import content_store, domain_records, domains, keys
 from delivery.dns import DnsFailure, Resolver
 from delivery.models import DkimKeyState, DomainState, Node, SourceAddress, SourceCheckState, SourceState
 from delivery.source_checks import checks as source_checks
@@ -51,7 +51,7 @@ _PARTS = {
 @click.command("doctor", cls=Verb)
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """Look at settings, database, broker, gates, workers, certificate, clock, DNS, sources, own domains and disk.
+    """Look at settings, database, broker, gates, workers, certificate, clock, DNS, sources, own domains, object store, disk.
 
     What is not well is followed by what to do about it.
 
@@ -84,6 +84,8 @@ def _examine() -> Iterator[Finding]:
     yield name_server
     if name_server[1] and not settings.DEVELOPMENT:
         yield from _own_records()
+    if content_store.is_used():
+        yield _object_store()
     if not settings.TEST_PROFILE:
         yield _way_out()
     yield _disk()
@@ -152,6 +154,15 @@ def _rows() -> Iterator[Finding]:
         yield f"own domain {name}", is_ok, "ok" if is_ok else "the service cannot write from it: relay database migrate"
     if settings.FEEDBACK_DOMAIN:
         yield _feedback_domain()
+
+
+def _object_store() -> Finding:
+    """Whether an object can be written, read and deleted."""
+    try:
+        content_store.probe()
+    except (content_store.StoreTrouble, content_store.ContentUnreadable) as error:
+        return "object store", False, f"large mail is put off with 451: {error}"
+    return "object store", True, f"writes, reads and deletes in {settings.OBJECT_STORE}"
 
 
 def _feedback_domain() -> Finding:

@@ -19,7 +19,7 @@ def command() -> None:
 
 @command.command("rotate")
 def rotate() -> None:
-    """Seal every DKIM key, route password, webhook secret and authenticator app with the first of RELAY_ENCRYPTION_KEYS."""
+    """Seal every secret (of DKIM, routes, webhooks, content, authenticator apps) with the first of RELAY_ENCRYPTION_KEYS."""
     try:
         resealed = keys.reseal_all(actor=Actor.command_line())
     except SealingError as error:
@@ -31,5 +31,6 @@ def rotate() -> None:
             "route_passwords": resealed.route_passwords,
             "webhook_secrets": resealed.webhook_secrets,
             "one_time_passwords": resealed.one_time_passwords,
+            "content_keys": resealed.content_keys,
         }
     )

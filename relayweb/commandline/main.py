@@ -41,6 +41,7 @@ NOUNS = {
     "sandbox": "The small Internet on this machine",
     "alert": "What is wrong and whom it was told",
     "database": "Schema and durability",
+    "content": "Where the content of mail stands",
     "key": "The keys that seal secrets",
     "ps": "Processes that are alive",
     "doctor": "What is wrong with this installation",

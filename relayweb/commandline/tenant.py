@@ -1,4 +1,4 @@
-"""tenant create | list | show | suspend | resume | close | quiet-hours | export"""
+"""tenant create | list | show | suspend | resume | close | quiet-hours | seal-content | export"""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from accounts import audit, quotas, tenants, trust
 from accounts.audit import Actor
 from accounts.models import QuietStreams, Tenant
 from accounts.refusals import Refused
-from delivery import archive, quiet_hours
+from accounts.sealing import SealingError
+from delivery import archive, content_keys, quiet_hours
 from delivery.tenants import open_tenant
 from relayweb.commandline import output
 from relayweb.commandline.operator import LINK_NOTE, sign_in_link
@@ -151,6 +152,19 @@ def quiet_hours_(tenant: str, begins: datetime | None, ends: datetime | None, st
         actor=Actor.command_line(),
     )
     output.record(shape(found))
+
+
+@command.command("seal-content")
+@subject("tenant", "tenant", TENANT_HELP)
+@click.option("--on/--off", "is_on", required=True, help="For mail accepted from now on.")
+def seal_content(tenant: str, is_on: bool) -> None:
+    """Seal the content of a tenant's mail with a key of its own, which is erased with the tenant."""
+    found = tenants.find_tenant(tenant)
+    try:
+        content_keys.set_sealing(found, is_on, actor=Actor.command_line())
+    except SealingError as error:
+        raise Refused(f"No key could be made: {error}.", reason="key_missing") from None
+    output.record({**shape(found), "seals_content": content_keys.is_sealing(found)})
 
 
 def shape(tenant: Tenant) -> dict[str, Any]:

@@ -131,6 +131,17 @@ def fault(request: HttpRequest) -> HttpResponse:
         return HttpResponse(sentence.format(id=reference), status=500, content_type="text/plain; charset=utf-8")
 
 
+def content_away(request: HttpRequest) -> HttpResponse:
+    response = _page(
+        request,
+        503,
+        _("The content cannot be reached"),
+        _("The content of this mail is safe, but cannot be read at the moment. Please try again in a minute."),
+    )
+    response["Retry-After"] = "10"
+    return response
+
+
 def database_away(request: HttpRequest) -> HttpResponse:
     response = _page(
         request,

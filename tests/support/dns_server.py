@@ -50,7 +50,9 @@ class FakeDns:
         negative_ttl: int | None = 60,
         is_validating: bool = False,
         unsigned: Collection[str] = (),
+        host: str = "127.0.0.1",
     ) -> None:
+        self._host = host
         self.records: dict[str, dict[str, list[str]]] = {
             name.lower(): {kind: list(texts) for kind, texts in kinds.items()}
             for name, kinds in (records or {}).items()
@@ -68,7 +70,7 @@ class FakeDns:
 
     @property
     def address(self) -> tuple[str, int]:
-        return "127.0.0.1", self._port
+        return self._host, self._port
 
     def count(self, name: str, kind: str | None = None) -> int:
         return sum(1 for asked, asked_kind, _ in self.questions if asked == name and kind in (None, asked_kind))
@@ -87,10 +89,10 @@ class FakeDns:
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         while True:
-            self._udp, _ = await loop.create_datagram_endpoint(lambda: _Udp(self), local_addr=("127.0.0.1", 0))
+            self._udp, _ = await loop.create_datagram_endpoint(lambda: _Udp(self), local_addr=(self._host, 0))
             self._port = self._udp.get_extra_info("sockname")[1]
             try:
-                self._tcp = await asyncio.start_server(self._serve_tcp, "127.0.0.1", self._port)
+                self._tcp = await asyncio.start_server(self._serve_tcp, self._host, self._port)
             except OSError:
                 self._udp.close()  # somebody else has the TCP port of that number
             else:

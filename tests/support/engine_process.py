@@ -9,15 +9,17 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Self
 
 
 class EngineProcess:
     """Started as soon as it is made; killed at the end at the latest."""
 
-    def __init__(self, slot: str, environment: dict[str, str]) -> None:
+    def __init__(self, slot: str, environment: dict[str, str], *, within: Sequence[str] = ()) -> None:
+        """``within`` is put before the command: that of a network namespace, say."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, slot],
+            [*within, sys.executable, "-m", __name__, slot],
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,
             text=True,

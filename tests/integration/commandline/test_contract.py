@@ -487,6 +487,7 @@ def test_workers_are_listed(db: None, relay: Relay) -> None:
 def test_keys_are_sealed_anew(acme: Tenant, operator: Actor, relay: Relay) -> None:
     assert relay("key", "rotate", "--json").document == {
         "current_key": "test", "dkim_keys": 0, "route_passwords": 0, "webhook_secrets": 0, "one_time_passwords": 0,
+        "content_keys": 0,
     }  # fmt: skip
 
 

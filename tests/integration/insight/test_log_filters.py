@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from django.db import connection
 from django.test import Client
 
 from accounts.identifiers import uuid7
 from accounts.models import AuditEntry, Credential, Membership, Role
-from delivery.log_filters import LogFilter, as_json, from_json
+from delivery import partitions
+from delivery.log_filters import LogFilter, as_json, condition, from_json
 from delivery.models import Complaint, Message, SavedFilter, Stream
 from tests.support.journeys import EXAMPLES, Cast, write_message
 
@@ -194,3 +198,35 @@ def test_others_see_what_is_shared_and_only_developers_share(cast: Cast, alice: 
     assert bob.post(f"{LOG}filters/{SavedFilter.objects.get(name='alone').pk}/remove/").status_code == 404
     bob.post(f"{LOG}filters/save/", {"name": "bob's", "is_shared": "on"})
     assert SavedFilter.objects.get(name="bob's").person == cast.bob
+
+
+def test_recipients_of_what_a_filter_asks_of_messages_are_looked_for_on_their_day_alone(cast: Cast) -> None:
+    now = datetime.now(tz=UTC).replace(hour=12)
+    shop = Credential.objects.create(
+        tenant=cast.acme, kind="smtp", name="shop", username="acme.shop", secret_sha256=b"0" * 32
+    )
+    partitions.ensure_ahead(now=now - timedelta(days=3))
+    for days in range(4):
+        write_message(cast.acme, EXAMPLES[0], credential=shop, accepted_at=now - timedelta(days=days))
+    one_day = LogFilter(credential=shop.id, since=now - timedelta(days=4))
+    matching = condition(cast.acme, one_day)
+
+    with connection.cursor() as cursor:
+        # The tables of a test are too small for the planner to bother.
+        cursor.execute(
+            "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
+        )
+        cursor.execute("SET LOCAL enable_memoize = off; SET LOCAL enable_material = off; SET LOCAL enable_sort = off")
+        sql = f"SELECT r.id FROM delivery_recipient AS r WHERE {matching.sql}"
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", matching.values)
+        plan = cursor.fetchone()[0]
+    probes = [node for node in _nodes(plan[0]["Plan"]) if node.get("Alias", "").startswith("r_")]
+    assert probes and not [node for node in _nodes(plan[0]["Plan"]) if node["Node Type"] == "Seq Scan"]
+    # One message a day: a day that is looked at for another day's message is looked at more than once.
+    assert max(node["Actual Loops"] for node in probes) <= 1, plan
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", []):
+        yield from _nodes(below)
