@@ -163,6 +163,7 @@ class Resolver:
         address was found, a failure is raised, because then nobody knows that there are none.
         """
         lookups = [self.a(host) if family == 4 else self.aaaa(host) for family in families]
+        answers: list[list[str] | BaseException]
         if self._remembers(host, _ADDRESSES):
             answers = [await _answer_or_error(lookup) for lookup in lookups]
         else:
@@ -332,7 +333,7 @@ def _question(name: str, record_type: dns.rdatatype.RdataType) -> _Question:
     return name.lower() if name.endswith("..") else name.lower().removesuffix("."), record_type
 
 
-async def _answer_or_error(lookup: Coroutine[Any, Any, list[str]]) -> list[str] | Exception:
+async def _answer_or_error(lookup: Coroutine[Any, Any, list[str]]) -> list[str] | BaseException:
     try:
         return await lookup
     except Exception as error:  # noqa: BLE001 - as gather hands it over

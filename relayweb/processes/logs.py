@@ -139,7 +139,7 @@ def configure(settings: Mapping[str, Any] | None = None) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    for_the_library = [structlog.stdlib.ProcessorFormatter.wrap_for_formatter]
+    for_the_library: list[Any] = [structlog.stdlib.ProcessorFormatter.wrap_for_formatter]
     structlog.configure(
         processors=[*_SHARED, *(for_the_library if is_for_people else _TO_JSON)],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
