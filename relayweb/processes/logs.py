@@ -118,7 +118,7 @@ def configure(settings: Mapping[str, Any] | None = None) -> None:
     """Sends the standard library's loggers and structlog's to stderr. Django calls it with settings.LOGGING."""
     level = str((settings or {}).get("level") or os.environ.get("RELAY_LOG_LEVEL") or "INFO")
     if is_for_people := sys.stderr.isatty():
-        render = [_spare_the_trace, hide_secrets, shorten, structlog.dev.ConsoleRenderer()]
+        render: list[Any] = [_spare_the_trace, hide_secrets, shorten, structlog.dev.ConsoleRenderer()]
     else:
         render = _TO_JSON
     handler = logging.StreamHandler(sys.stderr)
@@ -139,9 +139,9 @@ def configure(settings: Mapping[str, Any] | None = None) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    for_the_library: list[Any] = [structlog.stdlib.ProcessorFormatter.wrap_for_formatter]
+    last_steps: list[Any] = [structlog.stdlib.ProcessorFormatter.wrap_for_formatter] if is_for_people else _TO_JSON
     structlog.configure(
-        processors=[*_SHARED, *(for_the_library if is_for_people else _TO_JSON)],
+        processors=[*_SHARED, *last_steps],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
         logger_factory=structlog.stdlib.LoggerFactory() if is_for_people else _Lines,
         cache_logger_on_first_use=True,
