@@ -9,7 +9,7 @@ import pytest
 from django.utils import timezone
 
 from accounts.audit import Actor
-from delivery import operations, sources
+from delivery import operations, pools
 from delivery.alerts import rules
 from delivery.models import Node, SourceAddress, SourcePool
 from tests.support import namespaces
@@ -47,7 +47,7 @@ def _give_addresses(world: World, first: Namespace, second: Namespace) -> Source
             ehlo_name=f"{node}.relay.test",
             pool=shared,
         )
-    acmes = sources.add_pool("acme", actor=ACTOR, kind="dedicated", tenant=world.cast.acme)
+    acmes = pools.add_pool("acme", actor=ACTOR, kind="dedicated", tenant=world.cast.acme)
     SourceAddress.objects.create(node_id="node1", address=first.address(3), ehlo_name="acme.relay.test", pool=acmes)
     return acmes
 

@@ -150,7 +150,7 @@ def test_it_starts_a_part_again_however_often_somebody_kills_it(start: Start) ->
         until(lambda: (server.var / "gate.up").exists())
         until(lambda killed=killed: server.pid_of("gate") != killed)
         # Ready again before the next blow: that is what makes it a killing, and not a failing to start.
-        until(lambda starts=starts: server.log.count('"event": "gate is up"') > starts)
+        until(lambda starts=starts: server.log.count('"event":"gate is up"') > starts)
 
     assert server.process.poll() is None
     assert server.stop() == 0
