@@ -104,6 +104,7 @@ class SubmissionSession(SmtpProtocol):
         async with asyncio.timeout(ANSWERED_WITHIN_S):
             principal = await self._look_again()
             await check_mail(mail, principal=principal, store=self.store)
+        self.store.expect(id(self))
 
     async def add(self, recipient: RcptCommand) -> None:
         assert self.principal is not None
@@ -111,6 +112,7 @@ class SubmissionSession(SmtpProtocol):
             await check_recipient(recipient, principal=self.principal, store=self.store)
 
     async def take(self, content: bytes) -> OwnReply:
+        self.store.expect_no_more(id(self))
         submission = self._submission(content)
         # A commit that hangs may still happen: then the client's next try is a second copy, which is the lesser evil.
         async with asyncio.timeout(COMMITTED_WITHIN_S):

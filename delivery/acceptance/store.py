@@ -87,6 +87,13 @@ class MessageStore:
             await content.take_back(placed)
             raise
 
+    def expect(self, client: int) -> None:
+        """A client, known by any number of its own, begins to hand a message over; ``expect_no_more`` when it has."""
+        self._committer.expect(client)
+
+    def expect_no_more(self, client: int) -> None:
+        self._committer.expect_no_more(client)
+
     async def insist_on_durability(self, connection: psycopg.AsyncConnection[Any]) -> None:
         """Raises UnsafeDatabase where a commit on this connection would be no promise."""
         durability = await read_durability(connection)
