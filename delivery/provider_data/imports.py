@@ -25,25 +25,24 @@ KEPT = timedelta(days=400)
 _GROUP = "microsoft"
 
 
-def take_up(content: bytes, *, file_name: str, actor: Actor) -> ProviderImport:
-    """All rows that can be read, at once; the others stand in the import. Raises Refused where none can be."""
+def take_up(content: bytes, *, file_name: str, actor: Actor, is_dry: bool = False) -> ProviderImport:
+    """All rows that can be read, at once; the others stand in the import. Raises Refused where none can be.
+
+    Dry, nothing is written, and what would have been made is returned.
+    """
     if not actor.is_operator:
         raise Refused(_("Only an operator can import figures of providers."), reason="operators_only")
-    if len(content) > MOST_OCTETS:
-        raise Refused(_("The file is larger than 16 MB."), reason="file_too_large", field="file")
-    try:
-        found = reading.read(content)
-    except reading.Unreadable as error:
-        raise Refused(
-            _("The file cannot be read: %(why)s.") % {"why": error}, reason="file_unreadable", field="file"
-        ) from None
+    found = _read(content)
     # A day that stands twice in a file counts once, as it stands last.
     days = {(day.subject, day.day, day.period): day for day in found.days}
+    made = ProviderImport(
+        kind=found.kind, file_name=file_name[:255], imported_by=actor.name[:254], rows=len(days),
+        bad_rows=[asdict(one) for one in found.bad],
+    )  # fmt: skip
+    if is_dry:
+        return made
     with transaction.atomic():
-        made = ProviderImport.objects.create(
-            kind=found.kind, file_name=file_name[:255], imported_by=actor.name[:254], rows=len(days),
-            bad_rows=[asdict(one) for one in found.bad],
-        )  # fmt: skip
+        made.save(force_insert=True)
         ProviderDay.objects.bulk_create(
             (
                 ProviderDay(
@@ -59,6 +58,17 @@ def take_up(content: bytes, *, file_name: str, actor: Actor) -> ProviderImport:
             after={"kind": made.kind, "read": made.rows, "refused": len(found.bad)},
         )  # fmt: skip
     return made
+
+
+def _read(content: bytes) -> reading.Read:
+    if len(content) > MOST_OCTETS:
+        raise Refused(_("The file is larger than 16 MB."), reason="file_too_large", field="file")
+    try:
+        return reading.read(content)
+    except reading.Unreadable as error:
+        raise Refused(
+            _("The file cannot be read: %(why)s.") % {"why": error}, reason="file_unreadable", field="file"
+        ) from None
 
 
 def take_back(made: ProviderImport, *, actor: Actor) -> ProviderImport:
