@@ -52,6 +52,7 @@ from relayweb.console.admin import (
     source_checks,
     sources,
     standing,
+    tenant_credentials,
     throttles,
 )
 from relayweb.console.admin import audit as operator_audit
@@ -208,6 +209,12 @@ operator_pages: list[URLPattern | URLResolver] = [
     path("tenants/<slug:slug>/domains/<str:name>/", operator_tenants.domain_page, name="operator-tenant-domain"),
     path("tenants/<slug:slug>/act/", operator_acting.begin, name="operator-tenant-act"),
     path("acting/end/", operator_acting.end, name="acting-end"),
+    path("tenants/<slug:slug>/credentials/", tenant_credentials.credential_list, name="operator-tenant-credentials"),
+    path(
+        "tenants/<slug:slug>/credentials/<uuid:credential_id>/pool/",
+        tenant_credentials.pool,
+        name="operator-tenant-credential-pool",
+    ),
     path("tenants/<slug:slug>/limits/", operator_tenants.limits, name="operator-tenant-limits"),
     path("tenants/<slug:slug>/step/", operator_tenants.step, name="operator-tenant-step"),
     path("tenants/<slug:slug>/suspend/", operator_tenants.suspend, name="operator-tenant-suspend"),

@@ -105,6 +105,17 @@ v1: list[URLPattern | URLResolver] = [
         operator.TenantCredentials.as_view(),
         name="api-operator-credentials",
     ),
+    path(
+        "operator/tenants/<str:tenant>/credentials/<uuid:credential_id>",
+        operator.TenantCredentialOne.as_view(),
+        name="api-operator-credential",
+    ),
+    path("operator/tenants/<str:tenant>/streams", operator.TenantStreams.as_view(), name="api-operator-streams"),
+    path(
+        "operator/tenants/<str:tenant>/streams/<str:name>",
+        operator.TenantStreamOne.as_view(),
+        name="api-operator-stream",
+    ),
     path("operator/sources", operator.Sources.as_view(), name="api-operator-sources"),
     path("operator/sources/<uuid:source_id>", operator.SourceOne.as_view(), name="api-operator-source"),
     path("operator/sources/<uuid:source_id>/pause", operator.PauseSource.as_view(), name="api-operator-source-pause"),

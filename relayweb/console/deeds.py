@@ -29,6 +29,7 @@ DEEDS: dict[str, Text] = {
     "brake.level": _("Changed how strictly brakes watch {name}"),
     "credential.issue": _("Issued the credential {name}"),
     "credential.approve": _("Approved the credential {name}"),
+    "credential.pool": _("Chose the pool that mail of the credential {name} leaves from"),
     "credential.revoke": _("Revoked the credential {name}"),
     "credential.rotate": _("Made a new secret for the credential {name}"),
     "domain.add": _("Added the sending domain {name}"),

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts import tenants
+from accounts.models import Credential
 from accounts.refusals import NotFound, Refused
 from delivery import operations, sources
 from delivery.models import SourceAddress, SourcePool, SourceState, Stream
@@ -87,6 +88,11 @@ def _page(request: HttpRequest, pool: SourcePool, standby: StandbyForm, assign: 
         "line": line,
         "addresses": [(one, SOURCE_STATES[one.state]) for one in addresses.order_by("address")[:MOST_SHOWN]],
         "streams": list(streams[:MOST_SHOWN]),
+        "credentials": list(
+            Credential.objects.filter(pool_id=pool.pk, revoked_at=None)
+            .select_related("tenant")
+            .order_by("tenant__slug", "-id")[:MOST_SHOWN]
+        ),
         "most": MOST_SHOWN,
         "standby": standby,
         "assign": assign,

@@ -17,8 +17,10 @@ from delivery.foundation import lay
 from delivery.models import (
     Alert,
     Brake,
+    Lane,
     Path,
     ProviderGroup,
+    QueueEntry,
     ReputationScore,
     Route,
     SenderScore,
@@ -26,7 +28,7 @@ from delivery.models import (
 )
 from tests.integration.api.conftest import Program
 from tests.integration.api.test_managing import _audited, _ok, _refused
-from tests.integration.api.test_sending import URL
+from tests.integration.api.test_sending import MAIL, URL
 from tests.support.engine_room import World
 
 V1 = "/api/v1/operator"
@@ -102,6 +104,28 @@ def test_sources_and_pools_are_changed_and_the_rest_stays(operator: Program) -> 
     assert _ok(operator.get(f"{V1}/pools/own"))["note"] is None
 
     assert _audited(operator)[-5:] == ["source.update", "source.move", "pool.standby", "pool.standby", "pool.update"]
+
+
+def test_streams_and_credentials_are_given_pools(operator: Program, acme: Program, world: World) -> None:
+    for name, more in (("quick", {}), ("globex-own", {"kind": "dedicated", "tenant": "globex"})):
+        _ok(operator.post(f"{V1}/pools", {"name": name, **more}), 201)
+    (own,) = _ok(operator.get(f"{V1}/tenants/acme/credentials"))["data"]
+    path = f"{V1}/tenants/acme/credentials/{own['id']}"
+    assert own["pool"] is None
+
+    assert _ok(operator.call("PATCH", path, {"pool": "quick"}))["pool"] == "quick"
+    _ok(acme.post(URL, MAIL), 202)
+    assert Lane.objects.get(pk=QueueEntry.objects.get().lane_id).pool.name == "quick"
+    _refused(operator.call("PATCH", path, {"pool": "globex-own"}), 422, "pool_tenant", "pool")
+    _refused(operator.call("PATCH", path, {"pool": "none"}), 422, "unknown_value", "pool")
+    assert operator.call("PATCH", path.replace("/acme/", "/globex/"), {"pool": None}).status_code == 404
+    assert _ok(operator.call("PATCH", path, {"pool": None}))["pool"] is None
+
+    (stream, *_more) = _ok(operator.get(f"{V1}/tenants/acme/streams"))["data"]
+    stream_path = f"{V1}/tenants/acme/streams/{stream['name']}"
+    assert _ok(operator.call("PATCH", stream_path, {"pool": "quick"}))["pool"] == "quick"
+    _refused(operator.call("PATCH", stream_path, {"pool": "globex-own"}), 422, "pool_tenant")
+    assert _ok(operator.call("PATCH", stream_path, {"pool": None}))["pool"] is None
 
 
 def test_brakes_are_pulled_answered_and_let_go(operator: Program, acme: Program, world: World) -> None:
