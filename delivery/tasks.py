@@ -198,11 +198,17 @@ def forget_path_hours() -> None:
 
 @shared_task(name="delivery.check_sources", ignore_result=True)
 def check_sources() -> None:
-    """Names, SPF and blocklists of the source addresses whose hour has come."""
+    """Names, SPF, blocklists and port 25 of the source addresses whose hour has come."""
     source_checks.forget_old()
     checked = source_checks.check_due()
     if checked:
         log.info("sources_checked", count=len(checked), paused=[str(one.source) for one in checked if one.paused])
+
+
+@shared_task(name="delivery.reach_out", ignore_result=True)
+def reach_out(node: str) -> None:
+    """Whether port 25 is open outwards from this node's addresses; sent to its own delivery workers."""
+    log.info("port_25_looked_at", node=node, count=source_checks.reach_out_of(node))
 
 
 @shared_task(name="delivery.check_domain_lists", ignore_result=True)

@@ -14,6 +14,7 @@ from relayweb.api.v1 import (
     operator,
     operator_alerts,
     operator_brakes,
+    operator_checks,
     operator_scores,
     routes,
     sending,
@@ -121,6 +122,16 @@ v1: list[URLPattern | URLResolver] = [
     path("operator/sources/<uuid:source_id>/pause", operator.PauseSource.as_view(), name="api-operator-source-pause"),
     path(
         "operator/sources/<uuid:source_id>/resume", operator.ResumeSource.as_view(), name="api-operator-source-resume"
+    ),
+    path(
+        "operator/sources/<uuid:source_id>/checks",
+        operator_checks.ChecksOfSource.as_view(),
+        name="api-operator-source-checks",
+    ),
+    path(
+        "operator/sources/<uuid:source_id>/check",
+        operator_checks.CheckSource.as_view(),
+        name="api-operator-source-check",
     ),
     path(
         "operator/sources/<uuid:source_id>/scores",

@@ -25,6 +25,8 @@ from delivery.models import (
     Route,
     SenderScore,
     SendingDomain,
+    SourceAddress,
+    SourceCheck,
 )
 from tests.integration.api.conftest import Program
 from tests.integration.api.test_managing import _audited, _ok, _refused
@@ -80,6 +82,13 @@ def test_sources_and_pools(operator: Program) -> None:
     assert source["id"] not in [one["id"] for one in _ok(operator.get(f"{V1}/sources"))["data"]]
     assert source["id"] in [one["id"] for one in _ok(operator.get(f"{V1}/sources?retired=true"))["data"]]
     assert _ok(operator.get(path))["state"] == "retired"
+    results = [{"check": "spf", "verdict": "ok", "detail": "x", "found": [], "severity": None, "look_up": ""}]
+    SourceCheck.objects.create(source_id=source["id"], state="ok", results=results)
+    (look,) = _ok(operator.get(f"{path}/checks"))["data"]
+    assert (look["state"], look["results"][0]["verdict"], look["results"][0]["look_up"]) == ("ok", "ok", None)
+    nameless = SourceAddress.objects.filter(address=None).first()
+    assert nameless is not None
+    _refused(operator.post(f"{V1}/sources/{nameless.pk}/check"), 422, "no_address")
     _ok(operator.post(f"{V1}/pools", {"name": "empty"}), 201)
     assert _ok(operator.call("DELETE", f"{V1}/pools/empty"))["name"] == "empty"
     _refused(operator.post(f"{V1}/sources", {"address": "192.0.2.78", "pool": "none"}), 422, "unknown_value", "pool")
