@@ -130,7 +130,7 @@ def _reverse_dns(_rule: Rule, _now: datetime) -> Found:
     return _of_check("reverse_dns")
 
 
-def _port_25(_rule: Rule, _now: datetime) -> Found:
+def _closed_outwards(_rule: Rule, _now: datetime) -> Found:
     return _of_check("port_25")
 
 
@@ -243,7 +243,7 @@ _SENSES: Mapping[str, Callable[[Rule, datetime], Found]] = {
     "blocklisted": _blocklisted,
     "domain_blocklisted": _domain_blocklisted,
     "reverse_dns": _reverse_dns,
-    "port_25": _port_25,
+    "closed_outwards": _closed_outwards,
     "returns_tls": _returns_tls,
     "source_unusable": _source_unusable,
     "queue_age": _queue_age,

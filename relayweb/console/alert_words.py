@@ -44,7 +44,7 @@ KINDS: dict[str, AlertWords] = {
         _("The look-up says: {detail}."),
         _("Have the PTR record repaired; many receivers refuse the address until then."),
     ),
-    "port_25": AlertWords(
+    "closed_outwards": AlertWords(
         _("Port 25 is closed outwards from {source}"),
         _("No host that was tried answers: {detail}."),
         _("Ask the hosting provider to open it; what leaves from this address waits or goes round until then."),

@@ -234,7 +234,7 @@ def test_port_25_is_tried_from_the_address_itself(
     settings.SMTP_PROBES = [closed]
     found = _look(own)
     assert (_result(found, "port_25")[0], found.check.state) == ("bad", "bad")
-    assert "127.0.0.1" in rules.look(now=timezone.now())["port_25"].by_subject
+    assert "127.0.0.1" in rules.look(now=timezone.now())["closed_outwards"].by_subject
     assert own.state == "active"
 
 
