@@ -23,6 +23,7 @@ from delivery.acceptance import once
 from delivery.domain_blocklists import checks as domain_list_checks
 from delivery.provider_data import imports as provider_imports
 from delivery.reputation import scores, senders
+from delivery.shaping import changes as path_changes
 from delivery.source_checks import checks as source_checks
 from delivery.statistics import counting
 from delivery.warmup import advancing, encountered
@@ -192,8 +193,9 @@ def advance_warm_ups() -> None:
 def forget_path_hours() -> None:
     """What paths have met with long ago."""
     forgotten = encountered.forget_old()
-    if forgotten:
-        log.info("path_hours_forgotten", count=forgotten)
+    changed = path_changes.forget_old()
+    if forgotten or changed:
+        log.info("path_hours_forgotten", count=forgotten, changes=changed)
 
 
 @shared_task(name="delivery.check_sources", ignore_result=True)

@@ -22,13 +22,13 @@ from accounts.models import AuditEntry
 from accounts.refusals import NotFound, Refused
 from delivery.models import Path, ProviderGroup, SourceAddress
 from delivery.queue import wake
-from delivery.shaping import overrides
+from delivery.shaping import changes, overrides
 from delivery.shaping.providers import Limits, default_limits
 from delivery.sources import shares_of_limits
 from delivery.time_limit import within_the_time_limit
 
 # What a path that was suspended by hand is suspended for; the audit log has the words.
-BY_HAND = "operator"
+BY_HAND = changes.BY_HAND
 LONGEST = timedelta(days=30)
 # A suspension by the receiver that follows one by hand is measured as if that had been so long.
 _MEASURE_FOR_THE_NEXT = timedelta(minutes=15)
@@ -104,7 +104,7 @@ def suspend_path(
         group, _is_new = ProviderGroup.objects.get_or_create(
             key=group.key, defaults={"kind": group.kind, "title": group.title}
         )
-        Path.objects.update_or_create(
+        path, _is_new = Path.objects.update_or_create(
             source=source,
             group=group,
             defaults={
@@ -113,6 +113,7 @@ def suspend_path(
                 "suspension_s": _MEASURE_FOR_THE_NEXT.total_seconds(),
             },
         )
+        changes.write_by_hand([path], reason=changes.BY_HAND, until=until)
         audit.record(
             actor,
             "shaping.suspend",
@@ -127,17 +128,16 @@ def suspend_path(
 def release_path(source: SourceAddress, group: ProviderGroup, *, actor: Actor) -> bool:
     """End the suspension and the slowed pace of one path now; False where there was none."""
     with transaction.atomic():
-        changed = (
-            Path.objects.filter(source=source, group=group)
-            .exclude(suspended_until__isnull=True, pace_share=1.0)
-            .update(
-                suspended_until=None,
-                suspended_reason="",
-                suspension_s=0,
-                pace_share=1.0,
-                pace_reason="",
-                pace_changed_at=timezone.now(),
-            )
+        found = Path.objects.filter(source=source, group=group).exclude(suspended_until__isnull=True, pace_share=1.0)
+        touched = list(found.select_for_update(of=("self",)))
+        changes.write_by_hand(touched, reason=changes.RELEASED)
+        changed = Path.objects.filter(pk__in=[path.pk for path in touched]).update(
+            suspended_until=None,
+            suspended_reason="",
+            suspension_s=0,
+            pace_share=1.0,
+            pace_reason="",
+            pace_changed_at=timezone.now(),
         )
         if changed:
             audit.record(
