@@ -173,6 +173,7 @@ operator_pages: list[URLPattern | URLResolver] = [
     path("sources/add/", sources.add, name="operator-source-add"),
     path("sources/<uuid:source_id>/", sources.page, name="operator-source"),
     path("sources/<uuid:source_id>/edit/", sources.edit, name="operator-source-edit"),
+    path("sources/<uuid:source_id>/drain/", sources.drain, name="operator-source-drain"),
     path("sources/<uuid:source_id>/pause/", sources.pause, name="operator-source-pause"),
     path("sources/<uuid:source_id>/resume/", sources.resume, name="operator-source-resume"),
     path("sources/<uuid:source_id>/retire/", sources.retire, name="operator-source-retire"),

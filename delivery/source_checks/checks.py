@@ -202,7 +202,7 @@ def _pause(source: SourceAddress, severe: Sequence[Result], *, now: datetime) ->
         # One decision at a time in a pool: two addresses must not each count on the other.
         pool = list(SourceAddress.objects.select_for_update().filter(pool_id=source.pool_id).order_by("pk"))
         current = next(one for one in pool if one.pk == source.pk)
-        if current.state != SourceState.ACTIVE:
+        if current.state not in {SourceState.ACTIVE, SourceState.DRAINING}:
             return False, f"it is {current.state} already"
         others = any(one.pk != source.pk and one.state == SourceState.ACTIVE for one in pool)
         if not others and source.pool.standby_id is None:

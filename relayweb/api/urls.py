@@ -119,6 +119,7 @@ v1: list[URLPattern | URLResolver] = [
     ),
     path("operator/sources", operator.Sources.as_view(), name="api-operator-sources"),
     path("operator/sources/<uuid:source_id>", operator.SourceOne.as_view(), name="api-operator-source"),
+    path("operator/sources/<uuid:source_id>/drain", operator.DrainSource.as_view(), name="api-operator-source-drain"),
     path("operator/sources/<uuid:source_id>/pause", operator.PauseSource.as_view(), name="api-operator-source-pause"),
     path(
         "operator/sources/<uuid:source_id>/resume", operator.ResumeSource.as_view(), name="api-operator-source-resume"

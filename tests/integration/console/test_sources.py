@@ -198,6 +198,19 @@ def _actor():  # type: ignore[no-untyped-def]
     return Actor.system("test")
 
 
+def test_an_address_is_drained_and_says_what_is_left(olivia: Client, address: SourceAddress) -> None:
+    page = olivia.post(f"{SOURCES}{address.id}/drain/", {"reason": "moving house"}, follow=True).content.decode()
+
+    assert state_of(address) == "draining" and "moving house" in page
+    assert "Nothing is left on it" in page and f"{SOURCES}{address.id}/pause/" in page
+    assert "already" in olivia.post(f"{SOURCES}{address.id}/drain/", {"reason": ""}, follow=True).content.decode()
+    olivia.post(f"{SOURCES}{address.id}/resume/")
+    assert state_of(address) == "active"
+    sources.pause_source(address, actor=_actor())
+    assert b"Only a source in use" in olivia.post(f"{SOURCES}{address.id}/drain/", {"reason": ""}, follow=True).content
+    assert AuditEntry.objects.filter(action="source.drain").count() == 1
+
+
 def test_a_credential_gets_a_pool_and_loses_it(
     cast: Cast, olivia: Client, signed_in: SignedIn, django_assert_max_num_queries
 ) -> None:  # type: ignore[no-untyped-def]
