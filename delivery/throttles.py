@@ -22,6 +22,7 @@ from accounts.models import AuditEntry
 from accounts.refusals import NotFound, Refused
 from delivery.models import Path, ProviderGroup, SourceAddress
 from delivery.queue import wake
+from delivery.queue.figures import open_by_lane
 from delivery.shaping import changes, overrides
 from delivery.shaping.providers import Limits, default_limits
 from delivery.sources import shares_of_limits
@@ -193,10 +194,9 @@ def columns(*, query: str = "", most: int = 8) -> tuple[list[Column], bool]:
 
     And whether there are more.
     """
-    sql = """WITH by_lane AS (SELECT lane_id, count(*) AS open, min(accepted_at) AS oldest
-                              FROM delivery_queue_entry GROUP BY lane_id),
-                  waiting AS (SELECT lane.group_id, sum(by_lane.open) AS open, min(by_lane.oldest) AS oldest
-                              FROM by_lane JOIN delivery_lane AS lane ON lane.id = by_lane.lane_id GROUP BY lane.group_id),
+    sql = """WITH waiting AS (SELECT group_id, sum(open) AS open, min(oldest) AS oldest
+                              FROM unnest(%(groups)s::bigint[], %(open)s::bigint[], %(oldest)s::timestamptz[])
+                                   AS lane (group_id, open, oldest) GROUP BY group_id),
                   troubled AS (SELECT group_id, count(*) FILTER (WHERE suspended_until > now()) AS suspended,
                                       count(*) FILTER (WHERE pace_share < 1) AS slowed
                                FROM delivery_path WHERE suspended_until > now() OR pace_share < 1 GROUP BY group_id),
@@ -212,8 +212,16 @@ def columns(*, query: str = "", most: int = 8) -> tuple[list[Column], bool]:
                         ELSE strpos(lower(grp.title), %(like)s) > 0 OR strpos(grp.key, %(like)s) > 0 END
              ORDER BY coalesce(troubled.suspended, 0) + coalesce(troubled.slowed, 0) > 0 DESC,
                       coalesce(waiting.open, 0) DESC, in_use.group_id IS NULL, grp.title LIMIT %(most)s"""
+    lanes = open_by_lane()
+    values = {
+        "groups": [lane.group_id for lane in lanes],
+        "open": [lane.open for lane in lanes],
+        "oldest": [lane.oldest for lane in lanes],
+        "like": query.lower(),
+        "most": most + 1,
+    }
     with connection.cursor() as cursor:
-        cursor.execute(sql, {"like": query.lower(), "most": most + 1})
+        cursor.execute(sql, values)
         found = cursor.fetchall()
     groups = ProviderGroup.objects.in_bulk([row[0] for row in found])
     return [Column(groups[key], int(number), *rest) for key, number, *rest in found[:most]], len(found) > most

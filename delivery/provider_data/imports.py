@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 
 from accounts import audit
 from accounts.audit import Actor
+from accounts.models import Tenant
 from accounts.refusals import NotFound, Refused
 from delivery.models import ProviderDataKind, ProviderDay, ProviderImport, SendingDomain, SourceAddress, Statistic
 from delivery.provider_data import reading
@@ -23,6 +24,8 @@ MOST_OCTETS = 16 * 1024 * 1024
 KEPT = timedelta(days=400)
 # Smart Network Data Services tell of what Outlook.com takes.
 _GROUP = "microsoft"
+# Postmaster Tools tell of what personal Gmail accounts are sent.
+_GOOGLE_GROUP = "google"
 
 
 def take_up(content: bytes, *, file_name: str, actor: Actor, is_dry: bool = False) -> ProviderImport:
@@ -130,6 +133,7 @@ class Beside:
     period: str
     figures: Mapping[str, Any]
     own: Own
+    at_provider: Own = Own()
 
 
 def of_source(source: SourceAddress, *, days: int = 60) -> list[Beside]:
@@ -142,10 +146,16 @@ def of_source(source: SourceAddress, *, days: int = 60) -> list[Beside]:
 
 
 def of_domain(domain: SendingDomain, *, days: int = 60) -> list[Beside]:
-    """Google's, the newest first, beside what the domain sent to everybody."""
+    """Google's, the newest first, beside what the domain sent to everybody, and what its whole tenant sent to Gmail.
+
+    Nothing counts a domain's mail at one provider by itself.
+    """
     told = _latest(ProviderDataKind.GOOGLE, domain.name, days)
-    own = _own_of_domain(domain, days) if told else {}
-    return [Beside(one.day, one.period, one.figures, own.get(one.day, Own())) for one in told]
+    own = _counted(domain.tenant, "domain", domain.name, days) if told else {}
+    there = _counted(domain.tenant, "provider", _GOOGLE_GROUP, days) if told else {}
+    return [
+        Beside(one.day, one.period, one.figures, own.get(one.day, Own()), there.get(one.day, Own())) for one in told
+    ]
 
 
 def _latest(kind: ProviderDataKind, subject: str, days: int) -> list[ProviderDay]:
@@ -166,9 +176,9 @@ def _own_of_source(source: SourceAddress, days: int) -> dict[date, Own]:
         return {day: Own(int(total), int(accepted)) for day, accepted, total in cursor.fetchall()}
 
 
-def _own_of_domain(domain: SendingDomain, days: int) -> dict[date, Own]:
-    rows = Statistic.objects.of(domain.tenant).filter(
-        dimension="domain", minutes=60, value=domain.name, starts_at__gt=timezone.now() - timedelta(days=days + 1)
+def _counted(tenant: Tenant, dimension: str, value: str, days: int) -> dict[date, Own]:
+    rows = Statistic.objects.of(tenant).filter(
+        dimension=dimension, minutes=60, value=value, starts_at__gt=timezone.now() - timedelta(days=days + 1)
     )
     found: dict[date, Own] = {}
     for row in rows:

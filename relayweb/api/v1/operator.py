@@ -22,7 +22,7 @@ from accounts.models import Credential, Tenant
 from accounts.refusals import NotFound, Refused
 from delivery import sources
 from delivery.models import Route, SourceAddress, SourcePool, Stream
-from delivery.queue.figures import queue_stats
+from delivery.queue.figures import recent_queue_stats
 from delivery.routing import own_routes
 from delivery.tenants import find_stream, open_tenant
 from relayweb.api.pagination import cursor_of, read_cursor
@@ -657,7 +657,7 @@ class Queue(OperatorView):
     @operation("get_queue", tag="operator", says=_("What waits, by provider"), query=NoParameters, answer=QueueShape)
     def get(self, request: Request) -> Response:
         self.asked(NoParameters)
-        stats = queue_stats()
+        stats = recent_queue_stats()
         return Response(
             QueueShape(
                 opened=stats.open,
