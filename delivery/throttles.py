@@ -213,7 +213,7 @@ def columns(*, query: str = "", most: int = 8) -> tuple[list[Column], bool]:
              ORDER BY coalesce(troubled.suspended, 0) + coalesce(troubled.slowed, 0) > 0 DESC,
                       coalesce(waiting.open, 0) DESC, in_use.group_id IS NULL, grp.title LIMIT %(most)s"""
     lanes = open_by_lane()
-    values = {
+    values: dict[str, Any] = {
         "groups": [lane.group_id for lane in lanes],
         "open": [lane.open for lane in lanes],
         "oldest": [lane.oldest for lane in lanes],

@@ -138,6 +138,8 @@ def page(request: HttpRequest, source_id: UUID) -> HttpResponse:
         "lines": lines,
         "bad": sum(line.mark is VERDICTS["bad"] for line in lines),
         "failed": sum(line.mark is VERDICTS["failed"] for line in lines),
+        "good": sum(line.mark is VERDICTS["ok"] for line in lines),
+        "skipped": sum(line.mark is VERDICTS["skipped"] for line in lines),
         "history": [(one, VERDICTS[one.state], _troubles(one)) for one in history],
         "can_check": can_check(source),
         "looked_at": timezone.now(),
