@@ -159,7 +159,8 @@ def test_a_pool_is_made_for_a_tenant_given_its_streams_and_removed(cast: Cast, o
     assert "Dedicated to one tenant" in page.content.decode()
     path = f"{POOLS}acme-1/"
 
-    olivia.post(f"{path}assign/", {"tenant": "acme", "stream": ""})
+    assigned = olivia.post(f"{path}assign/", {"tenant": "acme", "stream": ""}, follow=True)
+    assert "its mail waits" in assigned.content.decode(), "it has no address yet"
     assert set(Stream.objects.of(cast.acme).values_list("pool__name", flat=True)) == {"acme-1"}
     assert b"belongs to another tenant" in olivia.post(f"{path}assign/", {"tenant": "globex"}).content
     assert not Stream.objects.of(cast.globex).exclude(pool=None).exists()
