@@ -254,7 +254,7 @@ class TenantCredentialOne(OperatorView):
         return Response(shape_of(changed))
 
 
-class StreamShape(Shape, frozen=True):
+class PooledStreamShape(Shape, frozen=True):
     name: str
     kind: str
     is_default: bool
@@ -262,7 +262,7 @@ class StreamShape(Shape, frozen=True):
 
 
 class StreamList(Shape, frozen=True):
-    data: list[StreamShape]
+    data: list[PooledStreamShape]
 
 
 class TenantStreams(OperatorView):
@@ -279,7 +279,7 @@ class TenantStreams(OperatorView):
 class TenantStreamOne(OperatorView):
     @operation(
         "assign_stream", tag="operator", says=_("The pool that new mail of a stream leaves from"), body=PoolChoice,
-        answer=StreamShape,
+        answer=PooledStreamShape,
     )  # fmt: skip
     def patch(self, request: Request, tenant: str, name: str) -> Response:
         given = self.given(PoolChoice)
@@ -294,8 +294,8 @@ def _chosen(given: PoolChoice) -> SourcePool | None:
         raise unknown_value("pool", "there is no such pool") from None
 
 
-def _stream(stream: Stream) -> StreamShape:
-    return StreamShape(
+def _stream(stream: Stream) -> PooledStreamShape:
+    return PooledStreamShape(
         name=stream.name,
         kind=stream.kind,
         is_default=stream.is_default,
