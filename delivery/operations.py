@@ -19,6 +19,8 @@ from accounts import quotas
 from accounts.models import AuditEntry, QuotaBucket, QuotaPeriod, Tenant, TenantState
 from delivery.engine.recovery import POISON
 from delivery.models import Node, Path, QueueEntry, SourceAddress, SourcePool, SourceState, Stream, Worker
+from delivery.queue import figures as figures_of_queue
+from delivery.queue.remembering import Remembered
 from delivery.statistics import figures
 from delivery.statistics.figures import Totals
 
@@ -115,14 +117,14 @@ def live_nodes() -> set[str]:
 
 
 def waiting_by_pool(pool_ids: Iterable[UUID] | None = None) -> dict[UUID, Waiting]:
-    """Counted by lane first, as lanes are few."""
-    wanted = None if pool_ids is None else list(pool_ids)
-    sql = """WITH by_lane AS (SELECT lane_id, count(*) AS open, min(accepted_at) AS oldest
-                              FROM delivery_queue_entry GROUP BY lane_id)
-             SELECT lane.pool_id, sum(by_lane.open), min(by_lane.oldest)
-             FROM by_lane JOIN delivery_lane AS lane ON lane.id = by_lane.lane_id
-             WHERE %s::uuid[] IS NULL OR lane.pool_id = ANY(%s::uuid[]) GROUP BY lane.pool_id"""
-    return {pool_id: Waiting(int(number), oldest) for pool_id, number, oldest in _rows(sql, [wanted, wanted])}
+    wanted = None if pool_ids is None else set(pool_ids)
+    found: dict[UUID, Waiting] = {}
+    for lane in figures_of_queue.open_by_lane():
+        if wanted is None or lane.pool_id in wanted:
+            known = found.get(lane.pool_id, Waiting(0, lane.oldest))
+            oldest = min(known.oldest or lane.oldest, lane.oldest)
+            found[lane.pool_id] = Waiting(known.open + lane.open, oldest)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,10 +233,17 @@ def find_parked(recipient_id: UUID) -> Tenant | None:
 
 
 def held_by_reason() -> list[tuple[str, int]]:
-    """How many recipients are held, by the reason's machine word."""
+    """How many recipients are held, by the reason's machine word. A long list is not counted anew for each look."""
+    return _held.get()
+
+
+def _count_held() -> list[tuple[str, int]]:
     sql = """SELECT held_reason, count(*) FROM delivery_queue_entry WHERE held_reason IS NOT NULL
              GROUP BY held_reason ORDER BY count(*) DESC, held_reason"""
     return [(reason, number) for reason, number in _rows(sql, [])]
+
+
+_held = Remembered(_count_held, size=lambda held: sum(number for _reason, number in held))
 
 
 def longest_overdue() -> timedelta | None:
@@ -329,7 +338,7 @@ def tenant_lines(rows: Sequence[Tenant]) -> tuple[TenantLine, ...]:
         for bucket in QuotaBucket.objects.filter(owner_id__in=keys, window_start__in=starts.values())
         if bucket.window_start == starts.get(QuotaPeriod(bucket.period))
     }
-    waiting = dict(_rows(_OPEN_OF_TENANTS, [keys]))
+    waiting = {key: number for key, (number, _oldest) in figures_of_queue.open_by_tenant().items()}
     totals = figures.totals_of_many(keys, now - RATES_OF, now)
     return tuple(
         TenantLine(
@@ -341,9 +350,6 @@ def tenant_lines(rows: Sequence[Tenant]) -> tuple[TenantLine, ...]:
         )
         for row in rows
     )
-
-
-_OPEN_OF_TENANTS = "SELECT tenant_id, count(*) FROM delivery_queue_entry WHERE tenant_id = ANY(%s) GROUP BY tenant_id"
 
 
 def _rows(sql: str, parameters: list[Any]) -> list[tuple[Any, ...]]:

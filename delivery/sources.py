@@ -249,6 +249,20 @@ def pause_source(source: SourceAddress, *, actor: Actor, reason: str = "") -> So
     return _set_state(source, SourceState.PAUSED, reason=reason, actor=actor, verb="pause")
 
 
+def drain_source(source: SourceAddress, *, actor: Actor, reason: str = "") -> SourceAddress:
+    """New mail leaves from the pool's other addresses; what is under way, and greylisted mail bound to it, is finished.
+
+    It stays so until ``resume_source``, ``pause_source`` or ``remove_source``. Raises Refused unless it is in use.
+    """
+    if source.state not in {SourceState.ACTIVE, SourceState.DRAINING}:
+        raise Refused(
+            _("Only a source in use can be drained; %(source)s is %(state)s.")
+            % {"source": source, "state": source.state},
+            reason="state_unfit",
+        )
+    return _set_state(source, SourceState.DRAINING, reason=reason, actor=actor, verb="drain")
+
+
 def resume_source(source: SourceAddress, *, actor: Actor) -> SourceAddress:
     return _set_state(source, SourceState.ACTIVE, reason="", actor=actor, verb="resume")
 

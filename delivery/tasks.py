@@ -26,6 +26,7 @@ from delivery.content_store import StoreTrouble
 from delivery.domain_blocklists import checks as domain_list_checks
 from delivery.provider_data import imports as provider_imports
 from delivery.reputation import scores, senders
+from delivery.shaping import changes as path_changes
 from delivery.source_checks import checks as source_checks
 from delivery.statistics import counting
 from delivery.warmup import advancing, encountered
@@ -203,17 +204,24 @@ def advance_warm_ups() -> None:
 def forget_path_hours() -> None:
     """What paths have met with long ago."""
     forgotten = encountered.forget_old()
-    if forgotten:
-        log.info("path_hours_forgotten", count=forgotten)
+    changed = path_changes.forget_old()
+    if forgotten or changed:
+        log.info("path_hours_forgotten", count=forgotten, changes=changed)
 
 
 @shared_task(name="delivery.check_sources", ignore_result=True)
 def check_sources() -> None:
-    """Names, SPF and blocklists of the source addresses whose hour has come."""
+    """Names, SPF, blocklists and port 25 of the source addresses whose hour has come."""
     source_checks.forget_old()
     checked = source_checks.check_due()
     if checked:
         log.info("sources_checked", count=len(checked), paused=[str(one.source) for one in checked if one.paused])
+
+
+@shared_task(name="delivery.reach_out", ignore_result=True)
+def reach_out(node: str) -> None:
+    """Whether port 25 is open outwards from this node's addresses; sent to its own delivery workers."""
+    log.info("port_25_looked_at", node=node, count=source_checks.reach_out_of(node))
 
 
 @shared_task(name="delivery.check_domain_lists", ignore_result=True)

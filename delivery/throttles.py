@@ -22,13 +22,14 @@ from accounts.models import AuditEntry
 from accounts.refusals import NotFound, Refused
 from delivery.models import Path, ProviderGroup, SourceAddress
 from delivery.queue import wake
-from delivery.shaping import overrides
+from delivery.queue.figures import open_by_lane
+from delivery.shaping import changes, overrides
 from delivery.shaping.providers import Limits, default_limits
 from delivery.sources import shares_of_limits
 from delivery.time_limit import within_the_time_limit
 
 # What a path that was suspended by hand is suspended for; the audit log has the words.
-BY_HAND = "operator"
+BY_HAND = changes.BY_HAND
 LONGEST = timedelta(days=30)
 # A suspension by the receiver that follows one by hand is measured as if that had been so long.
 _MEASURE_FOR_THE_NEXT = timedelta(minutes=15)
@@ -104,7 +105,7 @@ def suspend_path(
         group, _is_new = ProviderGroup.objects.get_or_create(
             key=group.key, defaults={"kind": group.kind, "title": group.title}
         )
-        Path.objects.update_or_create(
+        path, _is_new = Path.objects.update_or_create(
             source=source,
             group=group,
             defaults={
@@ -113,6 +114,7 @@ def suspend_path(
                 "suspension_s": _MEASURE_FOR_THE_NEXT.total_seconds(),
             },
         )
+        changes.write_by_hand([path], reason=changes.BY_HAND, until=until)
         audit.record(
             actor,
             "shaping.suspend",
@@ -127,17 +129,16 @@ def suspend_path(
 def release_path(source: SourceAddress, group: ProviderGroup, *, actor: Actor) -> bool:
     """End the suspension and the slowed pace of one path now; False where there was none."""
     with transaction.atomic():
-        changed = (
-            Path.objects.filter(source=source, group=group)
-            .exclude(suspended_until__isnull=True, pace_share=1.0)
-            .update(
-                suspended_until=None,
-                suspended_reason="",
-                suspension_s=0,
-                pace_share=1.0,
-                pace_reason="",
-                pace_changed_at=timezone.now(),
-            )
+        found = Path.objects.filter(source=source, group=group).exclude(suspended_until__isnull=True, pace_share=1.0)
+        touched = list(found.select_for_update(of=("self",)))
+        changes.write_by_hand(touched, reason=changes.RELEASED)
+        changed = Path.objects.filter(pk__in=[path.pk for path in touched]).update(
+            suspended_until=None,
+            suspended_reason="",
+            suspension_s=0,
+            pace_share=1.0,
+            pace_reason="",
+            pace_changed_at=timezone.now(),
         )
         if changed:
             audit.record(
@@ -193,10 +194,9 @@ def columns(*, query: str = "", most: int = 8) -> tuple[list[Column], bool]:
 
     And whether there are more.
     """
-    sql = """WITH by_lane AS (SELECT lane_id, count(*) AS open, min(accepted_at) AS oldest
-                              FROM delivery_queue_entry GROUP BY lane_id),
-                  waiting AS (SELECT lane.group_id, sum(by_lane.open) AS open, min(by_lane.oldest) AS oldest
-                              FROM by_lane JOIN delivery_lane AS lane ON lane.id = by_lane.lane_id GROUP BY lane.group_id),
+    sql = """WITH waiting AS (SELECT group_id, sum(open) AS open, min(oldest) AS oldest
+                              FROM unnest(%(groups)s::bigint[], %(open)s::bigint[], %(oldest)s::timestamptz[])
+                                   AS lane (group_id, open, oldest) GROUP BY group_id),
                   troubled AS (SELECT group_id, count(*) FILTER (WHERE suspended_until > now()) AS suspended,
                                       count(*) FILTER (WHERE pace_share < 1) AS slowed
                                FROM delivery_path WHERE suspended_until > now() OR pace_share < 1 GROUP BY group_id),
@@ -212,8 +212,16 @@ def columns(*, query: str = "", most: int = 8) -> tuple[list[Column], bool]:
                         ELSE strpos(lower(grp.title), %(like)s) > 0 OR strpos(grp.key, %(like)s) > 0 END
              ORDER BY coalesce(troubled.suspended, 0) + coalesce(troubled.slowed, 0) > 0 DESC,
                       coalesce(waiting.open, 0) DESC, in_use.group_id IS NULL, grp.title LIMIT %(most)s"""
+    lanes = open_by_lane()
+    values: dict[str, Any] = {
+        "groups": [lane.group_id for lane in lanes],
+        "open": [lane.open for lane in lanes],
+        "oldest": [lane.oldest for lane in lanes],
+        "like": query.lower(),
+        "most": most + 1,
+    }
     with connection.cursor() as cursor:
-        cursor.execute(sql, {"like": query.lower(), "most": most + 1})
+        cursor.execute(sql, values)
         found = cursor.fetchall()
     groups = ProviderGroup.objects.in_bulk([row[0] for row in found])
     return [Column(groups[key], int(number), *rest) for key, number, *rest in found[:most]], len(found) > most

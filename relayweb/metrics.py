@@ -79,6 +79,8 @@ def _of_source_checks() -> Iterator[Metric]:
     )
     for check in checks.latest_of_all():
         for result in check.results:
+            if result["check"] in checks.OF_THE_INSTALLATION:
+                continue
             place = [str(check.source), result["check"]]
             trouble.add_metric(place, float(result["verdict"] == "bad"))
             failed.add_metric(place, float(result["verdict"] == "failed"))

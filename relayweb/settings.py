@@ -195,6 +195,8 @@ DOMAIN_BLOCKLISTS = (
 )
 BLOCKLIST_DNS = env.endpoint("BLOCKLIST_DNS")
 SPAMHAUS_KEY = env.secret("SPAMHAUS_KEY", "")
+# Hosts that agreed to be connected to once an hour from each source address.
+SMTP_PROBES = env.endpoints("SMTP_PROBES", "off")
 # The name servers on this machine validate DNSSEC, and say so truly; of others nobody knows who answered on the way.
 DNS_VALIDATES = env.flag("DNS_VALIDATES", False)
 if DNS_VALIDATES and DNS is not None and not env.is_loopback(DNS):

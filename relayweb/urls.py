@@ -53,6 +53,7 @@ from relayweb.console.admin import (
     source_checks,
     sources,
     standing,
+    tenant_credentials,
     throttles,
 )
 from relayweb.console.admin import audit as operator_audit
@@ -173,6 +174,7 @@ operator_pages: list[URLPattern | URLResolver] = [
     path("sources/add/", sources.add, name="operator-source-add"),
     path("sources/<uuid:source_id>/", sources.page, name="operator-source"),
     path("sources/<uuid:source_id>/edit/", sources.edit, name="operator-source-edit"),
+    path("sources/<uuid:source_id>/drain/", sources.drain, name="operator-source-drain"),
     path("sources/<uuid:source_id>/pause/", sources.pause, name="operator-source-pause"),
     path("sources/<uuid:source_id>/resume/", sources.resume, name="operator-source-resume"),
     path("sources/<uuid:source_id>/retire/", sources.retire, name="operator-source-retire"),
@@ -209,6 +211,12 @@ operator_pages: list[URLPattern | URLResolver] = [
     path("tenants/<slug:slug>/domains/<str:name>/", operator_tenants.domain_page, name="operator-tenant-domain"),
     path("tenants/<slug:slug>/act/", operator_acting.begin, name="operator-tenant-act"),
     path("acting/end/", operator_acting.end, name="acting-end"),
+    path("tenants/<slug:slug>/credentials/", tenant_credentials.credential_list, name="operator-tenant-credentials"),
+    path(
+        "tenants/<slug:slug>/credentials/<uuid:credential_id>/pool/",
+        tenant_credentials.pool,
+        name="operator-tenant-credential-pool",
+    ),
     path("tenants/<slug:slug>/limits/", operator_tenants.limits, name="operator-tenant-limits"),
     path("tenants/<slug:slug>/step/", operator_tenants.step, name="operator-tenant-step"),
     path("tenants/<slug:slug>/suspend/", operator_tenants.suspend, name="operator-tenant-suspend"),

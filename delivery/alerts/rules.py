@@ -127,15 +127,33 @@ def _domain_blocklisted(_rule: Rule, _now: datetime) -> Found:
 
 
 def _reverse_dns(_rule: Rule, _now: datetime) -> Found:
+    return _of_check("reverse_dns")
+
+
+def _closed_outwards(_rule: Rule, _now: datetime) -> Found:
+    return _of_check("port_25")
+
+
+def _of_check(name: str) -> Found:
+    """The addresses at which the last look found something bad; where it could not be made, nothing is known."""
     found: dict[str, Mapping[str, Any]] = {}
     unknown = set()
     for check in checks.latest_of_all():
         for result in check.results:
-            if result["check"] == "reverse_dns" and result["verdict"] == "failed":
+            if result["check"] == name and result["verdict"] == "failed":
                 unknown.add(str(check.source))
-            elif result["check"] == "reverse_dns" and result["verdict"] == "bad":
+            elif result["check"] == name and result["verdict"] == "bad":
                 found[str(check.source)] = {"source": str(check.source), "detail": result["detail"]}
     return Found(found, lambda subject: subject not in unknown)
+
+
+def _returns_tls(_rule: Rule, _now: datetime) -> Found:
+    """One for the installation, by the newest look at any address."""
+    newest = max(checks.latest_of_all(), key=lambda check: check.checked_at, default=None)
+    own = [one for one in newest.results if one["check"] == "returns_tls"] if newest else []
+    bad = next((one["detail"] for one in own if one["verdict"] == "bad"), None)
+    is_known = all(one["verdict"] != "failed" for one in own)
+    return Found({} if bad is None else {settings.HOSTNAME: {"detail": bad}}, lambda _subject: is_known)
 
 
 def _source_unusable(_rule: Rule, _now: datetime) -> Found:
@@ -225,6 +243,8 @@ _SENSES: Mapping[str, Callable[[Rule, datetime], Found]] = {
     "blocklisted": _blocklisted,
     "domain_blocklisted": _domain_blocklisted,
     "reverse_dns": _reverse_dns,
+    "closed_outwards": _closed_outwards,
+    "returns_tls": _returns_tls,
     "source_unusable": _source_unusable,
     "queue_age": _queue_age,
     "worker_silent": _worker_silent,

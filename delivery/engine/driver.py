@@ -55,7 +55,7 @@ async def drive(path: OwnedPath, board: LaneBoard, services: Services) -> None:
 async def _claim_once(path: OwnedPath, board: LaneBoard, services: Services) -> bool:
     """Claim what the permits allow; False when there is no permit or nothing more to claim."""
     permits = path.free_permits
-    wants = board.share(*path.key, path.source.id, permits) if permits > 0 else []
+    wants = board.share(*path.key, path.source.id, permits, is_draining=path.source.is_draining) if permits > 0 else []
     if not wants:
         return False
     generation = board.generation

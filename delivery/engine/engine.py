@@ -171,7 +171,7 @@ class Engine:
         self._board.replace(routed)
         await self._take_paths(connection, routed)
         for path in self._paths.values():
-            if self._board.has_work(*path.key, path.source.id):
+            if self._board.has_work(*path.key, path.source.id, is_draining=path.source.is_draining):
                 path.wake.set()
         next_due_s = await claim.seconds_to_next_due(connection)
         return _POLL_S if next_due_s is None else min(_POLL_S, max(next_due_s, 0.0) + 0.001)
@@ -193,7 +193,7 @@ class Engine:
             (source.id, lane.group_id)
             for lane in lanes
             for source in by_pool.get(lane.pool_id, ())
-            if lane.pinned_source_id is None or lane.pinned_source_id == source.id
+            if lane.pinned_source_id == source.id or (lane.pinned_source_id is None and not source.is_draining)
         }
         unknown = pairs - self._path_ids.keys()
         if unknown:

@@ -36,10 +36,12 @@ class LaneBoard:
                 fresh[key] = kept
         self._lanes = fresh
 
-    def has_work(self, pool_id: UUID, group_id: int, source_id: UUID) -> bool:
-        return any(_may_use(lane, source_id) for lane in self._lanes.get((pool_id, group_id), {}).values())
+    def has_work(self, pool_id: UUID, group_id: int, source_id: UUID, *, is_draining: bool = False) -> bool:
+        return any(_may_use(lane, source_id, is_draining) for lane in self._lanes.get((pool_id, group_id), {}).values())
 
-    def share(self, pool_id: UUID, group_id: int, source_id: UUID, permits: int) -> list[Want]:
+    def share(
+        self, pool_id: UUID, group_id: int, source_id: UUID, permits: int, *, is_draining: bool = False
+    ) -> list[Want]:
         """Divide ``permits`` among the lanes a source may serve: equally by tenant, then equally by lane.
 
         What does not divide goes to those whose turn it is; who got it goes to the end of the line, behind those who got less.
@@ -47,7 +49,7 @@ class LaneBoard:
         board = self._lanes.get((pool_id, group_id), OrderedDict())
         by_tenant: OrderedDict[UUID, list[DueLane]] = OrderedDict()
         for lane in board.values():
-            if _may_use(lane, source_id):
+            if _may_use(lane, source_id, is_draining):
                 by_tenant.setdefault(lane.tenant_id, []).append(lane)
         wants: list[Want] = []
         shares = zip(by_tenant.values(), _divide(permits, len(by_tenant)), strict=True)
@@ -67,8 +69,9 @@ class LaneBoard:
                 board.pop(lane_id, None)
 
 
-def _may_use(lane: DueLane, source_id: UUID) -> bool:
-    return lane.pinned_source_id is None or lane.pinned_source_id == source_id
+def _may_use(lane: DueLane, source_id: UUID, is_draining: bool) -> bool:
+    """An address that is drained serves what is pinned to it, and nothing else."""
+    return lane.pinned_source_id == source_id or (lane.pinned_source_id is None and not is_draining)
 
 
 def _divide(total: int, parts: int) -> list[int]:

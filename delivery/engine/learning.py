@@ -13,10 +13,13 @@ import structlog
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from accounts import clock
+from delivery.core.live_rules import without_addresses
 from delivery.core.outcome import Outcome, hinted_wait
 from delivery.engine import ownership
 from delivery.engine.path import OwnedPath
-from delivery.shaping import pace
+from delivery.shaping import changes, pace
+from delivery.shaping.changes import Change
+from delivery.shaping.governor import Learnt
 
 log = structlog.get_logger(__name__)
 
@@ -24,8 +27,10 @@ log = structlog.get_logger(__name__)
 async def learn(pool: AsyncConnectionPool[Any], path: OwnedPath, outcome: Outcome, *, lane_id: int) -> None:
     """Never raises: an outcome is settled, whatever comes of its lesson."""
     now = clock.now()
+    before = path.governor.learnt
     if path.governor.learn(outcome, now):
         path.has_unsaved = True
+        path.unsaved_changes.append(_change(before, path.governor.learnt, outcome, now))
         path.apply_governor()
         learnt = path.governor.learnt
         log.info(
@@ -48,8 +53,32 @@ async def learn(pool: AsyncConnectionPool[Any], path: OwnedPath, outcome: Outcom
 
 async def save(connection: psycopg.AsyncConnection[Any], path: OwnedPath) -> None:
     learnt = path.governor.learnt
-    await ownership.save_learnt(connection, path_id=path.row.id, fence=path.row.fence, learnt=learnt)
-    path.has_unsaved = path.governor.learnt != learnt
+    # Taken out first: two outcomes of one path may be written side by side.
+    written = list(path.unsaved_changes)
+    path.unsaved_changes.clear()
+    try:
+        async with connection.transaction():
+            await ownership.save_learnt(connection, path_id=path.row.id, fence=path.row.fence, learnt=learnt)
+            if written:
+                await changes.write(connection, path.row.id, written)
+    except BaseException:
+        path.unsaved_changes.extendleft(reversed(written))
+        raise
+    path.has_unsaved = path.governor.learnt != learnt or bool(path.unsaved_changes)
+
+
+def _change(before: Learnt, after: Learnt, outcome: Outcome, now: datetime) -> Change:
+    is_new = after.suspension is not None and after.suspension is not before.suspension
+    cause = outcome.cause or outcome.classification
+    return Change(
+        at=now,
+        share_before=before.pace.share,
+        share_after=after.pace.share,
+        suspended_until=after.suspension.until if is_new and after.suspension else None,
+        # At full speed again the pace itself has no reason any more.
+        reason=after.pace.reason or (cause.rule if cause else f"{pace.CLIMB_AFTER_ACCEPTED} accepted"),
+        reply=without_addresses(outcome.reply.line).replace("\0", "")[:500],
+    )
 
 
 async def _suspend_tenant(pool: AsyncConnectionPool[Any], outcome: Outcome, *, lane_id: int, now: datetime) -> None:

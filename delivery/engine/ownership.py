@@ -50,6 +50,7 @@ class Source:
     # Its weight over that of the heaviest address of the pool that is in use: what it gets of a group's limits. It changes
     # with the others, and the address stays the same.
     share: float = field(compare=False)
+    is_draining: bool = False
 
     @property
     def speaks(self) -> tuple[int, ...]:
@@ -149,10 +150,13 @@ async def live_slots(connection: Connection, *, node: str, lease: timedelta) -> 
 
 
 async def usable_sources(connection: Connection, *, node: str) -> list[Source]:
-    sql = """SELECT source.id, host(source.address) AS address, source.ehlo_name, source.pool_id, source.families, source.share
-             FROM (SELECT one.*, one.weight::float8 / max(one.weight) OVER (PARTITION BY one.pool_id) AS share
+    sql = """SELECT source.id, host(source.address) AS address, source.ehlo_name, source.pool_id, source.families, source.share,
+                    source.state = 'draining' AS is_draining
+             FROM (SELECT one.*, least(1, one.weight::float8 / coalesce(
+                              max(one.weight) FILTER (WHERE one.state = 'active') OVER (PARTITION BY one.pool_id),
+                              one.weight)) AS share
                    FROM delivery_sourceaddress AS one JOIN delivery_node AS node ON node.name = one.node_id
-                   WHERE one.state = 'active' AND NOT node.is_draining) AS source
+                   WHERE one.state IN ('active', 'draining') AND NOT node.is_draining) AS source
              WHERE source.node_id = %s"""
     async with connection.cursor(row_factory=class_row(Source)) as cursor:
         await cursor.execute(sql, [node])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from uuid import UUID
 
 from accounts import clock
 from delivery.engine.ownership import PathRow, Source
+from delivery.shaping.changes import KEPT_OF_A_PATH, Change
 from delivery.shaping.governor import OPENINGS_IN_ADVANCE, Governor
 from delivery.shaping.providers import Limits
 from delivery.transport.pool import ConnectionPool
@@ -57,6 +59,8 @@ class OwnedPath:
     is_claiming: bool = False
     is_leaving: bool = False
     has_unsaved: bool = False
+    # Not written down yet; more than these only where the database was away for long, and then the oldest go.
+    unsaved_changes: deque[Change] = field(default_factory=lambda: deque(maxlen=KEPT_OF_A_PATH))
     idle_since: float | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     driver: asyncio.Task[None] | None = None

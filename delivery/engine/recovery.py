@@ -118,7 +118,8 @@ async def _unpin(connection: Connection) -> None:
     sql = """SELECT lane.id, lane.pool_id, lane.tenant_id, lane.stream_id, lane.group_id FROM delivery_lane AS lane
              JOIN delivery_sourceaddress AS source ON source.id = lane.pinned_source_id
              JOIN delivery_node AS node ON node.name = source.node_id
-             WHERE (source.state <> 'active' OR source.pool_id <> lane.pool_id OR node.is_draining OR NOT EXISTS (
+             WHERE (source.state NOT IN ('active', 'draining') OR source.pool_id <> lane.pool_id OR node.is_draining
+                    OR NOT EXISTS (
                     SELECT 1 FROM delivery_worker AS worker WHERE worker.node_id = node.name AND worker.part = 'worker'
                         AND worker.heartbeat_at > now() - %s::interval))
              AND EXISTS (SELECT 1 FROM delivery_queue_entry AS entry WHERE entry.lane_id = lane.id AND entry.path_id IS NULL)"""

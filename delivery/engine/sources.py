@@ -23,8 +23,10 @@ _LOOKED_AT_EVERY_S = 20
 
 async def mark_unusable(connection: Connection, source_id: Any, *, reason: str) -> None:
     cursor = await connection.execute(
-        """UPDATE delivery_sourceaddress SET state = 'unusable', state_reason = %s, state_since = now()
-           WHERE id = %s AND state = 'active'""",
+        # One that is drained would come back into full use by itself; paused, somebody decides.
+        """UPDATE delivery_sourceaddress
+           SET state = CASE state WHEN 'active' THEN 'unusable' ELSE 'paused' END, state_reason = %s, state_since = now()
+           WHERE id = %s AND state IN ('active', 'draining')""",
         [reason[:500], source_id],
     )
     if cursor.rowcount:

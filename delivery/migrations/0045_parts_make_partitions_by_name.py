@@ -45,6 +45,6 @@ DROP FUNCTION drop_day_partition(text);
 
 
 class Migration(migrations.Migration):
-    dependencies = [("delivery", "0042_path_use_connections")]
+    dependencies = [("delivery", "0044_drain_a_source")]
 
     operations = [migrations.RunSQL(MAKE_AND_DROP, BY_THEIR_OWNER_ALONE)]

@@ -18,7 +18,7 @@ from delivery.models.message import Content, Message
 from delivery.models.owed import OwedAction, OwedDsn
 from delivery.models.provider import GroupKind, ProviderGroup
 from delivery.models.provider_data import ProviderDataKind, ProviderDay, ProviderImport
-from delivery.models.queue import DomainRoute, Lane, Path, PathUse, QueueEntry, Worker
+from delivery.models.queue import DomainRoute, Lane, Path, PathChange, PathUse, QueueEntry, Worker
 from delivery.models.recipient import Recipient
 from delivery.models.rejection import RejectionEntry
 from delivery.models.reputation import ReputationScore, SenderScore
@@ -87,6 +87,7 @@ __all__ = [
     "OwedAction",
     "OwedDsn",
     "Path",
+    "PathChange",
     "PathHour",
     "PathUse",
     "PoolKind",

@@ -83,6 +83,29 @@ class Path(models.Model):
         constraints: ClassVar = [models.UniqueConstraint(fields=["source", "group"], name="path_once")]
 
 
+class PathChange(models.Model):
+    """Why a path went slower, faster or to rest, and when; the last ones of each path are kept (delivery.shaping.changes)."""
+
+    id = models.BigAutoField(primary_key=True)
+    path = models.ForeignKey(Path, on_delete=models.CASCADE, related_name="+", db_index=False)
+    at = models.DateTimeField(default=timezone.now)
+    share_before = models.FloatField(help_text="of full speed")
+    share_after = models.FloatField()
+    suspended_until = models.DateTimeField(null=True, help_text="where it was suspended by it")
+    reason = models.CharField(max_length=200, blank=True, help_text="the rule, or who did it")
+    reply = models.CharField(max_length=500, blank=True, help_text="what the receiver said, without addresses")
+
+    class Meta:
+        db_table = "delivery_path_change"
+        indexes: ClassVar = [
+            models.Index(fields=["path", "-id"], name="path_change_latest"),
+            models.Index(fields=["at"], name="path_change_by_age"),  # forgetting
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.path_id} {self.share_before} → {self.share_after}: {self.reason}"
+
+
 class PathUse(models.Model):
     """What a path did in a minute, written down before it is done: a kill cannot overspend a long window."""
 

@@ -59,6 +59,7 @@ class SourcePool(models.Model):
 
 class SourceState(models.TextChoices):
     ACTIVE = "active"
+    DRAINING = "draining"  # nothing new begins from it; greylisted mail that must come back from it still does
     PAUSED = "paused"
     UNUSABLE = "unusable"  # the node cannot bind it or does not get out; looked at again by itself
     RETIRED = "retired"

@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 
 from accounts import audit
 from accounts.audit import Actor
+from accounts.models import Tenant
 from accounts.refusals import NotFound, Refused
 from delivery.models import ProviderDataKind, ProviderDay, ProviderImport, SendingDomain, SourceAddress, Statistic
 from delivery.provider_data import reading
@@ -23,27 +24,28 @@ MOST_OCTETS = 16 * 1024 * 1024
 KEPT = timedelta(days=400)
 # Smart Network Data Services tell of what Outlook.com takes.
 _GROUP = "microsoft"
+# Postmaster Tools tell of what personal Gmail accounts are sent.
+_GOOGLE_GROUP = "google"
 
 
-def take_up(content: bytes, *, file_name: str, actor: Actor) -> ProviderImport:
-    """All rows that can be read, at once; the others stand in the import. Raises Refused where none can be."""
+def take_up(content: bytes, *, file_name: str, actor: Actor, is_dry: bool = False) -> ProviderImport:
+    """All rows that can be read, at once; the others stand in the import. Raises Refused where none can be.
+
+    Dry, nothing is written, and what would have been made is returned.
+    """
     if not actor.is_operator:
         raise Refused(_("Only an operator can import figures of providers."), reason="operators_only")
-    if len(content) > MOST_OCTETS:
-        raise Refused(_("The file is larger than 16 MB."), reason="file_too_large", field="file")
-    try:
-        found = reading.read(content)
-    except reading.Unreadable as error:
-        raise Refused(
-            _("The file cannot be read: %(why)s.") % {"why": error}, reason="file_unreadable", field="file"
-        ) from None
+    found = _read(content)
     # A day that stands twice in a file counts once, as it stands last.
     days = {(day.subject, day.day, day.period): day for day in found.days}
+    made = ProviderImport(
+        kind=found.kind, file_name=file_name[:255], imported_by=actor.name[:254], rows=len(days),
+        bad_rows=[asdict(one) for one in found.bad],
+    )  # fmt: skip
+    if is_dry:
+        return made
     with transaction.atomic():
-        made = ProviderImport.objects.create(
-            kind=found.kind, file_name=file_name[:255], imported_by=actor.name[:254], rows=len(days),
-            bad_rows=[asdict(one) for one in found.bad],
-        )  # fmt: skip
+        made.save(force_insert=True)
         ProviderDay.objects.bulk_create(
             (
                 ProviderDay(
@@ -59,6 +61,17 @@ def take_up(content: bytes, *, file_name: str, actor: Actor) -> ProviderImport:
             after={"kind": made.kind, "read": made.rows, "refused": len(found.bad)},
         )  # fmt: skip
     return made
+
+
+def _read(content: bytes) -> reading.Read:
+    if len(content) > MOST_OCTETS:
+        raise Refused(_("The file is larger than 16 MB."), reason="file_too_large", field="file")
+    try:
+        return reading.read(content)
+    except reading.Unreadable as error:
+        raise Refused(
+            _("The file cannot be read: %(why)s.") % {"why": error}, reason="file_unreadable", field="file"
+        ) from None
 
 
 def take_back(made: ProviderImport, *, actor: Actor) -> ProviderImport:
@@ -120,6 +133,7 @@ class Beside:
     period: str
     figures: Mapping[str, Any]
     own: Own
+    at_provider: Own = Own()
 
 
 def of_source(source: SourceAddress, *, days: int = 60) -> list[Beside]:
@@ -132,10 +146,16 @@ def of_source(source: SourceAddress, *, days: int = 60) -> list[Beside]:
 
 
 def of_domain(domain: SendingDomain, *, days: int = 60) -> list[Beside]:
-    """Google's, the newest first, beside what the domain sent to everybody."""
+    """Google's, the newest first, beside what the domain sent to everybody, and what its whole tenant sent to Gmail.
+
+    Nothing counts a domain's mail at one provider by itself.
+    """
     told = _latest(ProviderDataKind.GOOGLE, domain.name, days)
-    own = _own_of_domain(domain, days) if told else {}
-    return [Beside(one.day, one.period, one.figures, own.get(one.day, Own())) for one in told]
+    own = _counted(domain.tenant, "domain", domain.name, days) if told else {}
+    there = _counted(domain.tenant, "provider", _GOOGLE_GROUP, days) if told else {}
+    return [
+        Beside(one.day, one.period, one.figures, own.get(one.day, Own()), there.get(one.day, Own())) for one in told
+    ]
 
 
 def _latest(kind: ProviderDataKind, subject: str, days: int) -> list[ProviderDay]:
@@ -156,9 +176,9 @@ def _own_of_source(source: SourceAddress, days: int) -> dict[date, Own]:
         return {day: Own(int(total), int(accepted)) for day, accepted, total in cursor.fetchall()}
 
 
-def _own_of_domain(domain: SendingDomain, days: int) -> dict[date, Own]:
-    rows = Statistic.objects.of(domain.tenant).filter(
-        dimension="domain", minutes=60, value=domain.name, starts_at__gt=timezone.now() - timedelta(days=days + 1)
+def _counted(tenant: Tenant, dimension: str, value: str, days: int) -> dict[date, Own]:
+    rows = Statistic.objects.of(tenant).filter(
+        dimension=dimension, minutes=60, value=value, starts_at__gt=timezone.now() - timedelta(days=days + 1)
     )
     found: dict[date, Own] = {}
     for row in rows:

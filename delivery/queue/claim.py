@@ -216,7 +216,8 @@ WITH served AS (
     ) THEN pool.id ELSE pool.standby_id END AS by_pool_id
     FROM delivery_sourcepool AS pool
 )
-SELECT lane.id, served.by_pool_id AS pool_id, lane.group_id, grp.kind AS group_kind, grp.key AS group_key,
+SELECT lane.id, CASE WHEN lane.pinned_source_id IS NULL THEN served.by_pool_id ELSE lane.pool_id END AS pool_id,
+       lane.group_id, grp.kind AS group_kind, grp.key AS group_key,
        lane.tenant_id, lane.stream_id, stream.kind AS stream_kind, lane.pinned_source_id,
        tenant.quiet_from, tenant.quiet_until, tenant.quiet_streams, tenant.time_zone
 FROM delivery_lane AS lane

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from uuid import UUID
 
 from django.db import connection
 from django.db.models import Count, Min
 
 from accounts.models import Tenant
 from delivery.models import QueueEntry, Worker
+from delivery.queue.remembering import Remembered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +154,14 @@ def queue_stats() -> QueueFigures:
     )
 
 
+_recent = Remembered(queue_stats, size=lambda figures: figures.open)
+
+
+def recent_queue_stats() -> QueueFigures:
+    """For pages: a long queue is not counted anew for each look (delivery.queue.remembering)."""
+    return _recent.get()
+
+
 @dataclass(frozen=True, slots=True)
 class TenantFigures:
     tenant: Tenant
@@ -159,14 +169,50 @@ class TenantFigures:
     oldest_accepted_at: datetime | None
 
 
+def _count_by_tenant() -> dict[UUID, tuple[int, datetime]]:
+    counted = QueueEntry.objects.values("tenant_id").annotate(number=Count("recipient_id"), oldest=Min("accepted_at"))
+    return {row["tenant_id"]: (row["number"], row["oldest"]) for row in counted}
+
+
+_by_tenant = Remembered(_count_by_tenant, size=lambda found: sum(number for number, _oldest in found.values()))
+
+
+def open_by_tenant() -> dict[UUID, tuple[int, datetime]]:
+    """How many recipients of each tenant are open, and when the oldest was accepted; as recent as ``recent_queue_stats``."""
+    return _by_tenant.get()
+
+
+@dataclass(frozen=True, slots=True)
+class LaneFigures:
+    """Open recipients of one lane."""
+
+    pool_id: UUID
+    group_id: int
+    open: int
+    oldest: datetime
+
+
+def _count_by_lane() -> tuple[LaneFigures, ...]:
+    sql = """SELECT lane.pool_id, lane.group_id, by_lane.open, by_lane.oldest
+             FROM (SELECT lane_id, count(*) AS open, min(accepted_at) AS oldest
+                   FROM delivery_queue_entry GROUP BY lane_id) AS by_lane
+             JOIN delivery_lane AS lane ON lane.id = by_lane.lane_id"""
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        return tuple(LaneFigures(*row) for row in cursor.fetchall())
+
+
+_by_lane = Remembered(_count_by_lane, size=lambda lanes: sum(lane.open for lane in lanes))
+
+
+def open_by_lane() -> tuple[LaneFigures, ...]:
+    """Lanes with open recipients; as recent as ``recent_queue_stats``."""
+    return _by_lane.get()
+
+
 def tenants_with_open_mail() -> list[TenantFigures]:
     """Every tenant with what waits for it: for the operator, numbers only."""
-    waiting = {
-        row["tenant_id"]: (row["number"], row["oldest"])
-        for row in QueueEntry.objects.values("tenant_id").annotate(
-            number=Count("recipient_id"), oldest=Min("accepted_at")
-        )
-    }
+    waiting = open_by_tenant()
     return [
         TenantFigures(tenant, *waiting.get(tenant.pk, (0, None)))
         for tenant in Tenant.objects.order_by("is_system", "slug")

@@ -229,6 +229,11 @@ def latest(tenant: Tenant, domain: SendingDomain | None = None, *, now: datetime
     return found.order_by("-scored_at", "-id").first()
 
 
+def history_of(tenant: Tenant, domain: SendingDomain | None = None) -> list[SenderScore]:
+    """What was written down and is kept, the oldest first."""
+    return list(SenderScore.objects.of(tenant).filter(domain=domain).order_by("scored_at", "id"))
+
+
 @dataclass(frozen=True, slots=True)
 class Day:
     """The scores of a day in a zone: the last one, and the lowest."""

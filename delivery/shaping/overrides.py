@@ -9,6 +9,7 @@ from django.db import connection, transaction
 
 from delivery.models import Path, ProviderGroup
 from delivery.queue import wake
+from delivery.shaping import changes
 from delivery.shaping.providers import Limits, default_limits, providers
 
 NAMES = ("connections", "messages_per_connection", "messages", "new_connections", "daily", "tls")
@@ -51,7 +52,9 @@ def release_paths(key: str, *, source: str | None = None) -> int:
         paths = Path.objects.filter(group__key=key)
         if source is not None:
             paths = paths.filter(source__address=source)
-        changed = paths.exclude(suspended_until__isnull=True, pace_share=1.0).update(
+        touched = list(paths.exclude(suspended_until__isnull=True, pace_share=1.0).select_for_update(of=("self",)))
+        changes.write_by_hand(touched, reason=changes.RELEASED)
+        changed = Path.objects.filter(pk__in=[path.pk for path in touched]).update(
             suspended_until=None, suspended_reason="", suspension_s=0, pace_share=1.0, pace_reason=""
         )
         if source is None:

@@ -34,7 +34,10 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """``check``: reverse_dns, ehlo, spf or blocklist:KEY. ``severity`` only of blocklists; ``found`` is what the DNS had."""
+    """``check``: reverse_dns, ehlo, spf, blocklist:KEY, port_25 or returns_tls. ``severity`` only of blocklists.
+
+    ``found`` is what the DNS had, or the names in a certificate.
+    """
 
     check: str
     verdict: Verdict

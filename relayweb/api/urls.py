@@ -14,6 +14,7 @@ from relayweb.api.v1 import (
     operator,
     operator_alerts,
     operator_brakes,
+    operator_checks,
     operator_scores,
     operator_sources,
     operator_tenants,
@@ -110,8 +111,26 @@ v1: list[URLPattern | URLResolver] = [
         operator_tenants.TenantCredentials.as_view(),
         name="api-operator-credentials",
     ),
+    path(
+        "operator/tenants/<str:tenant>/credentials/<uuid:credential_id>",
+        operator_tenants.TenantCredentialOne.as_view(),
+        name="api-operator-credential",
+    ),
+    path(
+        "operator/tenants/<str:tenant>/streams", operator_tenants.TenantStreams.as_view(), name="api-operator-streams"
+    ),
+    path(
+        "operator/tenants/<str:tenant>/streams/<str:name>",
+        operator_tenants.TenantStreamOne.as_view(),
+        name="api-operator-stream",
+    ),
     path("operator/sources", operator_sources.Sources.as_view(), name="api-operator-sources"),
     path("operator/sources/<uuid:source_id>", operator_sources.SourceOne.as_view(), name="api-operator-source"),
+    path(
+        "operator/sources/<uuid:source_id>/drain",
+        operator_sources.DrainSource.as_view(),
+        name="api-operator-source-drain",
+    ),
     path(
         "operator/sources/<uuid:source_id>/pause",
         operator_sources.PauseSource.as_view(),
@@ -121,6 +140,16 @@ v1: list[URLPattern | URLResolver] = [
         "operator/sources/<uuid:source_id>/resume",
         operator_sources.ResumeSource.as_view(),
         name="api-operator-source-resume",
+    ),
+    path(
+        "operator/sources/<uuid:source_id>/checks",
+        operator_checks.ChecksOfSource.as_view(),
+        name="api-operator-source-checks",
+    ),
+    path(
+        "operator/sources/<uuid:source_id>/check",
+        operator_checks.CheckSource.as_view(),
+        name="api-operator-source-check",
     ),
     path(
         "operator/sources/<uuid:source_id>/scores",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import click
 
 from accounts import credentials, tenants
 from accounts.audit import Actor
 from accounts.models import Credential, CredentialKind, CredentialUse, Tenant
+from delivery import pools
 from delivery.core.mailbox import parse_domain
-from delivery.pools import find_pool
 from delivery.tenants import find_stream
 from relayweb.commandline import output
 from relayweb.commandline.verbs import MOMENT, Noun, maybe_tenant_option, subject, tenant_option
@@ -83,7 +84,7 @@ def issue(
         is_test=is_test,
         network=cidr,
         stream_id=find_stream(found, stream).id if stream else None,
-        pool_id=find_pool(pool).id if pool else None,
+        pool_id=_pool(found, pool) if pool else None,
         scopes=scopes or credentials.API_SCOPES,
         only_domain=_domain(only_domain),
         only_networks=only_networks,
@@ -100,8 +101,10 @@ def issue(
 def list_(tenant: str, with_revoked: bool) -> None:
     """A tenant's credentials, newest first."""
     found = credentials.list_credentials(tenants.find_tenant(tenant), with_revoked=with_revoked)
-    columns = ("id", "kind", "use", "name", "username", "cidr", "test", "last_used_at")
-    output.rows(map(_shape, found), columns, empty="There is no credential yet.")
+    names = pools.pools_of_credentials(found)
+    columns = ("id", "kind", "use", "name", "username", "cidr", "test", "pool", "last_used_at")
+    shapes = ({**_shape(one), "pool": names.get(one.pool_id) if one.pool_id else None} for one in found)
+    output.rows(shapes, columns, empty="There is no credential yet.")
 
 
 @command.command("rotate")
@@ -136,6 +139,12 @@ def approve(credential: str, tenant: str | None) -> None:
 
 def _tenant(key: str | None) -> Tenant | None:
     return None if key is None else tenants.find_tenant(key)
+
+
+def _pool(tenant: Tenant, name: str) -> UUID:
+    pool = pools.find_pool(name)
+    pools.ensure_serves(pool, tenant.pk)
+    return pool.pk
 
 
 def _domain(name: str) -> str:

@@ -27,6 +27,8 @@ NOUNS = {
     "brake": "Mail that is slowed, held or paused",
     "warmup": "New addresses, made known to receivers",
     "reputation": "How source addresses stand with receivers",
+    "score": "How tenants, their domains and source addresses do, from 0 to 100",
+    "provider-data": "What Google and Microsoft tell of our mail, from their files",
     "node": "Machines that mail leaves from",
     "pool": "Groups of source addresses",
     "route": "Smarthosts for recipient domains",
@@ -46,8 +48,8 @@ NOUNS = {
     "ps": "Processes that are alive",
     "doctor": "What is wrong with this installation",
 }
-# A word that Python keeps for itself.
-_FILES = {"import": "importing"}
+# Words that are no names in Python.
+_FILES = {"import": "importing", "provider-data": "provider_data"}
 WITHOUT_DJANGO = frozenset({"reply", "report", "sandbox"})
 
 

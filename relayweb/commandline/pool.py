@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from accounts import tenants
+from accounts import credentials, tenants
 from accounts.audit import Actor
 from delivery import pools
 from delivery.models import PoolKind, SourcePool, SourceState
@@ -41,13 +41,23 @@ def list_() -> None:
 
 @command.command("assign")
 @tenant_option
-@click.option("--stream", required=True)
-@click.option("--pool", "name", required=True, help="A pool's name, or `default`.")
-def assign(tenant: str, stream: str, name: str) -> None:
-    """Let a stream's new mail leave from a pool."""
-    found = find_stream(tenants.find_tenant(tenant), stream)
+@click.option("--stream", help="Every credential of the stream that has no pool of its own.")
+@click.option("--credential", help="This credential alone: its id or user name.")
+@click.option("--pool", "name", required=True, help="A pool's name; of a credential also `none`: as its stream.")
+def assign(tenant: str, stream: str | None, credential: str | None, name: str) -> None:
+    """Let new mail of a stream, or of one credential, leave from a pool."""
+    if (stream is None) == (credential is None):
+        raise click.UsageError("Say --stream or --credential.")
+    owner, actor = tenants.find_tenant(tenant), Actor.command_line()
+    if credential is not None:
+        chosen = None if name == "none" else pools.find_pool(name)
+        login = credentials.find_credential(credential, tenant=owner)
+        held = pools.assign_credential(login, chosen, actor=actor)
+        output.record({"credential": held.id, "name": held.name, "pool": chosen.name if chosen else None})
+        return
+    found = find_stream(owner, str(stream))
     pool = pools.find_pool(name)
-    changed = pools.assign_pool(found, pool, actor=Actor.command_line())
+    changed = pools.assign_pool(found, pool, actor=actor)
     output.record({"stream": changed.name, "kind": changed.kind, "pool": pool.name})
 
 

@@ -1,4 +1,4 @@
-"""shaping show | set | suspend | release"""
+"""shaping show | set | suspend | changes | release"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from accounts.audit import Actor
 from accounts.refusals import NotFound, Refused
 from delivery import sources, throttles
 from delivery.models import Path
-from delivery.shaping import overrides
+from delivery.shaping import changes, overrides
 from relayweb.commandline import output
 from relayweb.commandline.verbs import Noun
 
@@ -87,6 +87,28 @@ def suspend(provider: str, source: str, hours: float, reason: str) -> None:
         actor=Actor.command_line(),
     )
     output.record({"provider": provider, "source": source, "suspended_until": until})
+
+
+@command.command("changes")
+@click.option("--provider", required=True, help="Key of a provider group.")
+@click.option("--source", required=True, help="The source address, or its id.")
+@click.option("--limit", type=click.IntRange(1, changes.KEPT_OF_A_PATH), default=20, show_default=True)
+def changes_(provider: str, source: str, limit: int) -> None:
+    """Why the pace of an address towards a provider group was changed, and when; the latest first."""
+    found = changes.of_path(sources.find_source(source), throttles.find_group(provider), most=limit)
+    shapes = (
+        {
+            "at": one.at,
+            "from": one.share_before,
+            "to": one.share_after,
+            "suspended_until": one.suspended_until,
+            "reason": one.reason,
+            "reply": one.reply,
+        }
+        for one in found
+    )
+    columns = ("at", "from", "to", "suspended_until", "reason", "reply")
+    output.rows(shapes, columns, empty="It has always gone at full speed.")
 
 
 @command.command("release")

@@ -77,10 +77,18 @@ def pause(source: str, reason: str) -> None:
     output.record(_shape(sources.pause_source(sources.find_source(source), actor=Actor.command_line(), reason=reason)))
 
 
+@command.command("drain")
+@subject("source", "address", ADDRESS_HELP)
+@click.option("--reason", default="")
+def drain(source: str, reason: str) -> None:
+    """Finish what is under way and what is greylisted there; new mail leaves from other addresses."""
+    output.record(_shape(sources.drain_source(sources.find_source(source), actor=Actor.command_line(), reason=reason)))
+
+
 @command.command("resume")
 @subject("source", "address", ADDRESS_HELP)
 def resume(source: str) -> None:
-    """Use a paused address again."""
+    """Use a paused or drained address again."""
     output.record(_shape(sources.resume_source(sources.find_source(source), actor=Actor.command_line())))
 
 

@@ -44,6 +44,16 @@ KINDS: dict[str, AlertWords] = {
         _("The look-up says: {detail}."),
         _("Have the PTR record repaired; many receivers refuse the address until then."),
     ),
+    "closed_outwards": AlertWords(
+        _("Port 25 is closed outwards from {source}"),
+        _("No host that was tried answers: {detail}."),
+        _("Ask the hosting provider to open it; what leaves from this address waits or goes round until then."),
+    ),
+    "returns_tls": AlertWords(
+        _("Senders may refuse the certificate for returned mail"),
+        _("The listener's certificate: {detail}."),
+        _("Renew it for the MX hosts of the bounce domain, then send the gates SIGHUP; strict senders return nothing."),
+    ),
     "source_unusable": AlertWords(
         _("{source} cannot be used"),
         _("The node {node} says: {detail}."),

@@ -12,7 +12,7 @@ from django.db.models import Prefetch
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.dateparse import parse_datetime
-from django.utils.translation import gettext
+from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -42,7 +42,7 @@ STEPS: dict[str, Mark] = {
         _("Paused"), _("What was taken is kept; new mail is put off with 450 until a person lets go."), "fail", "player-stop"
     ),
 }  # fmt: skip
-ENDED = Mark(_("Let go"), _("This brake is not pulled any more."), "ok", "circle-check")
+ENDED = Mark(pgettext_lazy("state of a brake", "Let go"), _("This brake is not pulled any more."), "ok", "circle-check")
 RULES: dict[str, Text] = {
     "bounces": _("Many bounces"),
     "credential_bounces": _("Many bounces of a credential"),

@@ -19,6 +19,7 @@ from accounts import credentials
 from accounts.models import Credential, CredentialKind, CredentialUse, Role
 from accounts.refusals import NotFound, Refused
 from delivery.models import DomainState, SendingDomain, Stream
+from delivery.pools import pool_of_credential
 from relayweb.console import credential_words, moments, once, snippets, words
 from relayweb.console.access import Seat, tenant_page
 from relayweb.console.forms import ConsoleForm, tell, tell_refusal
@@ -244,6 +245,7 @@ def page(request: HttpRequest, seat: Seat, credential_id: UUID) -> HttpResponse:
         "section": "credentials",
         "line": _line(credential, dict(Stream.objects.of(seat.tenant).values_list("id", "name"))),
         "credential": credential,
+        "pool": pool_of_credential(credential),
         "scopes": [SCOPES[scope] for scope in credential.scopes if scope in SCOPES],
         "last_use": _last_use(credential),
         "use": credential_words.CREDENTIAL_USES[CredentialUse(credential.use)][0],

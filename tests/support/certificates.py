@@ -33,9 +33,11 @@ class Authority:
     def ca_file(self) -> Path:
         return self.folder / "ca.pem"
 
-    def server_context(self, name: str, *, sends_authority: bool = False) -> ssl.SSLContext:
+    def server_context(
+        self, name: str, *, sends_authority: bool = False, lasts: datetime.timedelta = DAY
+    ) -> ssl.SSLContext:
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = _certificate(name, key, issuer="Test CA", issuer_key=self.key)
+        certificate = _certificate(name, key, issuer="Test CA", issuer_key=self.key, lasts=lasts)
         path = self.folder / f"{name}.pem"
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -59,6 +61,7 @@ def _certificate(
     issuer: str,
     issuer_key: ec.EllipticCurvePrivateKey,
     is_authority: bool = False,
+    lasts: datetime.timedelta = DAY,
 ) -> x509.Certificate:
     now = datetime.datetime.now(datetime.UTC)
     builder = (
@@ -68,7 +71,7 @@ def _certificate(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - DAY)
-        .not_valid_after(now + DAY)
+        .not_valid_after(now + lasts)
         .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
     )
     if not is_authority:

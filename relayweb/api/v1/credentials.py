@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from accounts.models import Credential, CredentialKind, Tenant
 from accounts.refusals import NotFound
 from delivery.core.mailbox import MailboxSyntaxError, parse_domain
 from delivery.models import Stream
+from delivery.pools import pools_of_credentials
 from delivery.tenants import find_stream
 from relayweb.api.pagination import cursor_of, read_cursor
 from relayweb.api.problems import invalid, unknown_value
@@ -54,6 +56,7 @@ class CredentialShape(Shape, frozen=True):
     scopes: Annotated[list[str], msgspec.Meta(description=_("of an API key"))]
     is_test: bool
     stream: Annotated[str | None, msgspec.Meta(description=_("null: the tenant's default"))]
+    pool: Annotated[str | None, msgspec.Meta(description=_("chosen for it by the operator; null: as its stream"))]
     only_domain: str | None
     only_networks: list[str]
     daily_limit: int | None
@@ -133,10 +136,7 @@ class Credentials(ResourceView):
             found = found.filter(id__lt=read_cursor(asked.cursor)[0])
         rows = list(found[: asked.limit + 1])
         more, rows = len(rows) > asked.limit, rows[: asked.limit]
-        streams = _streams(self.tenant)
-        return Response(
-            page((CredentialShape(**_fields(row, streams)) for row in rows), cursor_of(rows[-1].id if more else None))
-        )
+        return Response(page(shapes_of(self.tenant, rows), cursor_of(rows[-1].id if more else None)))
 
     @operation(
         "issue_credential",
@@ -161,7 +161,7 @@ class CredentialOne(ResourceView):
     )
     def get(self, request: Request, credential_id: UUID) -> Response:
         self.asked(NoParameters)
-        return Response(_shape(credentials.find_credential(credential_id, tenant=self.tenant)))
+        return Response(shape_of(credentials.find_credential(credential_id, tenant=self.tenant)))
 
     @operation(
         "revoke_credential",
@@ -173,7 +173,7 @@ class CredentialOne(ResourceView):
     def delete(self, request: Request, credential_id: UUID) -> Response:
         self.asked(NoParameters)
         found = credentials.find_credential(credential_id, tenant=self.tenant)
-        return Response(_shape(credentials.revoke_credential(found, actor=self.caller.actor)))
+        return Response(shape_of(credentials.revoke_credential(found, actor=self.caller.actor)))
 
 
 class RotateCredential(ResourceView):
@@ -218,7 +218,7 @@ def issue(tenant: Tenant, given: NewCredential, *, scopes: Any, actor: Any, with
 def with_secret(credential: Credential, secret: str | None) -> CredentialWithSecret:
     if secret is not None and credential.kind == CredentialKind.API:
         secret = credentials.api_key(credential, secret)
-    return CredentialWithSecret(**_fields(credential, _streams(credential.tenant)), secret=secret)
+    return CredentialWithSecret(**msgspec.structs.asdict(shape_of(credential)), secret=secret)
 
 
 def _own_key(view: ResourceView) -> Credential:
@@ -243,11 +243,18 @@ def _streams(tenant: Tenant) -> dict[UUID, str]:
     return dict(Stream.objects.of(tenant).values_list("id", "name"))
 
 
-def _shape(credential: Credential) -> CredentialShape:
-    return CredentialShape(**_fields(credential, _streams(credential.tenant)))
+def shapes_of(tenant: Tenant, rows: Sequence[Credential]) -> list[CredentialShape]:
+    """Of credentials of one tenant."""
+    streams, pools = _streams(tenant), pools_of_credentials(rows)
+    return [CredentialShape(**_fields(row, streams, pools)) for row in rows]
 
 
-def _fields(credential: Credential, streams: dict[UUID, str]) -> dict[str, Any]:
+def shape_of(credential: Credential) -> CredentialShape:
+    (shape,) = shapes_of(credential.tenant, [credential])
+    return shape
+
+
+def _fields(credential: Credential, streams: dict[UUID, str], pools: dict[UUID, str]) -> dict[str, Any]:
     return {
         "id": credential.id,
         "kind": CredentialKindName(credential.kind),
@@ -258,6 +265,7 @@ def _fields(credential: Credential, streams: dict[UUID, str]) -> dict[str, Any]:
         "scopes": credential.scopes,
         "is_test": credential.is_test,
         "stream": streams.get(credential.stream_id) if credential.stream_id else None,
+        "pool": pools.get(credential.pool_id) if credential.pool_id else None,
         "only_domain": credential.only_domain or None,
         "only_networks": [str(network) for network in credential.only_networks],
         "daily_limit": credential.daily_limit,

@@ -14,7 +14,7 @@ from rest_framework.response import Response
 
 from accounts.credentials import OPERATE
 from delivery.models import Route
-from delivery.queue.figures import queue_stats
+from delivery.queue.figures import recent_queue_stats
 from delivery.routing import own_routes
 from relayweb.api.pagination import cursor_of, read_cursor
 from relayweb.api.problems import not_found
@@ -119,7 +119,7 @@ class Queue(OperatorView):
     @operation("get_queue", tag="operator", says=_("What waits, by provider"), query=NoParameters, answer=QueueShape)
     def get(self, request: Request) -> Response:
         self.asked(NoParameters)
-        stats = queue_stats()
+        stats = recent_queue_stats()
         return Response(
             QueueShape(
                 opened=stats.open,

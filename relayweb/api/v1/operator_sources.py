@@ -29,7 +29,7 @@ class SourceShape(Shape, frozen=True):
     pool: str
     node: str
     weight: int
-    state: Annotated[str, msgspec.Meta(description=_("active, paused, unusable or retired"))]
+    state: Annotated[str, msgspec.Meta(description=_("active, draining, paused, unusable or retired"))]
     state_reason: str | None
     state_since: Moment
     note: str | None
@@ -130,6 +130,17 @@ class PauseSource(OperatorView):
         given = self.given(Why)
         found = sources.find_source(source_id)
         return Response(_source(sources.pause_source(found, actor=self.caller.actor, reason=given.reason)))
+
+
+class DrainSource(OperatorView):
+    @operation(
+        "drain_source", tag="operator", says=_("Finish what is greylisted there; new mail leaves from others"),
+        body=Why, answer=SourceShape,
+    )  # fmt: skip
+    def post(self, request: Request, source_id: UUID) -> Response:
+        given = self.given(Why)
+        found = sources.find_source(source_id)
+        return Response(_source(sources.drain_source(found, actor=self.caller.actor, reason=given.reason)))
 
 
 class ResumeSource(OperatorView):

@@ -12,15 +12,28 @@ from django.views.decorators.debug import sensitive_variables
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts import quotas, tenants
+from accounts import credentials, quotas, tenants
 from accounts.credentials import API_SCOPES
-from accounts.models import Tenant
-from accounts.refusals import Refused
-from delivery.tenants import open_tenant
+from accounts.models import Credential, Tenant
+from accounts.refusals import NotFound, Refused
+from delivery import pools
+from delivery.models import SourcePool, Stream
+from delivery.tenants import find_stream, open_tenant
 from relayweb.api.pagination import cursor_of, read_cursor
+from relayweb.api.problems import unknown_value
 from relayweb.api.resources import NoParameters, operation
 from relayweb.api.structures import Input, Moment, Query, Shape, given_of, in_utc, page, page_of
-from relayweb.api.v1.credentials import CredentialWithSecret, NewCredential, issue, with_secret
+from relayweb.api.v1.credentials import (
+    CredentialPage,
+    CredentialQuery,
+    CredentialShape,
+    CredentialWithSecret,
+    NewCredential,
+    issue,
+    shape_of,
+    shapes_of,
+    with_secret,
+)
 from relayweb.api.v1.operator import OperatorView, Why
 from relayweb.api.v1.tenant import LimitsShape, UsageShape, limits_shape, usage_shape
 
@@ -173,6 +186,22 @@ class TenantLimits(OperatorView):
 
 class TenantCredentials(OperatorView):
     @operation(
+        "list_tenant_credentials", tag="operator", says=_("A tenant's credentials, newest first"),
+        query=CredentialQuery, answer=CredentialPage,
+    )  # fmt: skip
+    def get(self, request: Request, tenant: str) -> Response:
+        asked = self.asked(CredentialQuery)
+        owner = tenants.find_tenant(tenant)
+        found = Credential.objects.of(owner).order_by("-id")
+        if not asked.revoked:
+            found = found.filter(revoked_at=None)
+        if asked.cursor:
+            found = found.filter(id__lt=read_cursor(asked.cursor)[0])
+        rows = list(found[: asked.limit + 1])
+        more, rows = len(rows) > asked.limit, rows[: asked.limit]
+        return Response(page(shapes_of(owner, rows), cursor_of(rows[-1].id if more else None)))
+
+    @operation(
         "issue_tenant_credential",
         tag="operator",
         says=_("A credential for a tenant; the secret is in this answer alone"),
@@ -189,6 +218,71 @@ class TenantCredentials(OperatorView):
         scopes = API_SCOPES if given.scopes is msgspec.UNSET else given.scopes
         issued = issue(found, given, scopes=scopes, actor=self.caller.actor, within=None)
         return Response(with_secret(issued.credential, issued.secret), status=201)
+
+
+class PoolChoice(Input, frozen=True):
+    pool: Annotated[str, msgspec.Meta(max_length=48, description=_("name of a pool; null takes it back"))] | None
+
+
+class TenantCredentialOne(OperatorView):
+    @operation(
+        "assign_credential", tag="operator", says=_("The pool that new mail of a credential leaves from"),
+        body=PoolChoice, answer=CredentialShape,
+    )  # fmt: skip
+    def patch(self, request: Request, tenant: str, credential_id: UUID) -> Response:
+        given = self.given(PoolChoice)
+        found = credentials.find_credential(credential_id, tenant=tenants.find_tenant(tenant))
+        changed = pools.assign_credential(found, _chosen(given), actor=self.caller.actor)
+        return Response(shape_of(changed))
+
+
+class PooledStreamShape(Shape, frozen=True):
+    name: str
+    kind: str
+    is_default: bool
+    pool: Annotated[str | None, msgspec.Meta(description=_("null: the default pool"))]
+
+
+class StreamList(Shape, frozen=True):
+    data: list[PooledStreamShape]
+
+
+class TenantStreams(OperatorView):
+    @operation(
+        "list_tenant_streams", tag="operator", says=_("A tenant's streams with their pools"), query=NoParameters,
+        answer=StreamList,
+    )  # fmt: skip
+    def get(self, request: Request, tenant: str) -> Response:
+        self.asked(NoParameters)
+        found = Stream.objects.of(tenants.find_tenant(tenant)).select_related("pool").order_by("name")
+        return Response(StreamList(data=[_stream(stream) for stream in found]))
+
+
+class TenantStreamOne(OperatorView):
+    @operation(
+        "assign_stream", tag="operator", says=_("The pool that new mail of a stream leaves from"), body=PoolChoice,
+        answer=PooledStreamShape,
+    )  # fmt: skip
+    def patch(self, request: Request, tenant: str, name: str) -> Response:
+        given = self.given(PoolChoice)
+        found = find_stream(tenants.find_tenant(tenant), name)
+        return Response(_stream(pools.assign_pool(found, _chosen(given), actor=self.caller.actor)))
+
+
+def _chosen(given: PoolChoice) -> SourcePool | None:
+    try:
+        return pools.find_pool(given.pool) if given.pool else None
+    except NotFound:
+        raise unknown_value("pool", "there is no such pool") from None
+
+
+def _stream(stream: Stream) -> PooledStreamShape:
+    return PooledStreamShape(
+        name=stream.name,
+        kind=stream.kind,
+        is_default=stream.is_default,
+        pool=stream.pool.name if stream.pool else None,
+    )
 
 
 def _tenant(tenant: Tenant) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from django.views.decorators.http import require_safe
 from delivery.alerts import episodes
 from delivery.brakes.pulling import appeals_waiting, pulled_by_step
 from delivery.models import Worker
-from delivery.queue.figures import queue_stats, tenants_with_open_mail, workers
+from delivery.queue.figures import recent_queue_stats, tenants_with_open_mail, workers
 from relayweb import health
 from relayweb.console import words
 from relayweb.console.access import operator_page
@@ -57,7 +57,7 @@ def live(request: HttpRequest) -> HttpResponse:
 def _figures(request: HttpRequest) -> dict[str, object]:
     now = timezone.now()
     answer = json.loads(health.ready(request).content)
-    queue = queue_stats()
+    queue = recent_queue_stats()
     parts = [(PARTS.get(name, name), state == "ok") for name, state in answer["parts"].items()]
     return {
         "parts": parts,

@@ -12,6 +12,12 @@ from relayweb.console.words import Mark, Text
 
 SOURCE_STATES: dict[str, Mark] = {
     SourceState.ACTIVE: Mark(pgettext_lazy("source address", "In use"), _("Mail leaves from it."), "ok", "check"),
+    SourceState.DRAINING: Mark(
+        pgettext_lazy("source address", "Draining"),
+        _("What is under way and greylisted is finished; new mail leaves from other addresses."),
+        "wait",
+        "hourglass-off",
+    ),
     SourceState.PAUSED: Mark(
         pgettext_lazy("source address", "Paused"), _("No new attempt begins from it."), "hold", "player-pause"
     ),

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts.refusals import NotFound, Refused
 from delivery import interventions, nodes, operations
 from delivery.models import Node
-from delivery.queue.figures import queue_stats
+from delivery.queue.figures import recent_queue_stats
 from relayweb.console import words
 from relayweb.console.access import operator_page
 from relayweb.console.admin.asking import Question, actor_of, ask
@@ -28,7 +28,7 @@ MOST_PROVIDERS = 50
 @operator_page
 @require_safe
 def queue(request: HttpRequest) -> HttpResponse:
-    figures = queue_stats()
+    figures = recent_queue_stats()
     parked, older = operations.parked_page(before=key_of(request))
     held = operations.held_by_reason()
     context = {

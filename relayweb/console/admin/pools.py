@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts import tenants
+from accounts.models import Credential
 from accounts.refusals import NotFound, Refused
 from delivery import operations, pools
 from delivery.models import SourceAddress, SourcePool, SourceState, Stream
@@ -79,14 +80,23 @@ def page(request: HttpRequest, name: str) -> HttpResponse:
 def _page(request: HttpRequest, pool: SourcePool, standby: StandbyForm, assign: AssignForm) -> HttpResponse:
     (line,) = operations.pool_lines([pool])
     addresses = SourceAddress.objects.filter(pool=pool).exclude(state=SourceState.RETIRED).select_related("node")
-    streams = Stream.objects.filter(pool=pool).select_related("tenant").order_by("tenant__slug", "name")
+    found = Stream.objects.filter(pool=pool).select_related("tenant").order_by("tenant__slug", "name")
+    streams = list(found[:MOST_SHOWN])
+    credentials = list(
+        Credential.objects.filter(pool_id=pool.pk, revoked_at=None)
+        .select_related("tenant")
+        .order_by("tenant__slug", "-id")[:MOST_SHOWN]
+    )
     context = {
         "section": SECTION,
         "pool": pool,
         "kind": POOL_KINDS[pool.kind],
         "line": line,
         "addresses": [(one, SOURCE_STATES[one.state]) for one in addresses.order_by("address")[:MOST_SHOWN]],
-        "streams": list(streams[:MOST_SHOWN]),
+        "streams": streams,
+        "credentials": credentials,
+        # What is assigned to it waits as soon as it comes, where it has no address: said before the first mail does.
+        "is_used": bool(line.waiting.open or streams or credentials),
         "most": MOST_SHOWN,
         "standby": standby,
         "assign": assign,

@@ -117,7 +117,11 @@ def undo(request: HttpRequest, import_id: UUID) -> HttpResponse:
 # ---------------------------------------------------------------- beside our own figures
 
 GOOGLE_HEADS: tuple[Text, ...] = (_("Spam rate"), _("Reputation"), _("SPF"), _("DKIM"), _("DMARC"), _("TLS"))
-GOOGLE_OWN: tuple[Text, ...] = (_("Complaint rate (ours)"), _("Accepted (ours)"))
+GOOGLE_OWN: tuple[Text, ...] = (
+    _("Complaint rate (ours)"),
+    _("Accepted (ours)"),
+    _("Accepted by Gmail, whole tenant (ours)"),
+)
 SNDS_HEADS: tuple[Text, ...] = (_("Filter result"), _("Complaint rate"), _("Trap hits"), _("Recipients"))
 SNDS_OWN: tuple[Text, ...] = (_("Attempts (ours)"), _("Accepted (ours)"))
 
@@ -137,7 +141,11 @@ def _google(one: Beside) -> Line:
         _share(figures, "inbound_encryption_ratio"),
     ]
     rate = one.own.complaint_rate
-    own = ["–" if rate is None else f"{moments.percent(rate)} %", f"{one.own.accepted:,}"]
+    own = [
+        "–" if rate is None else f"{moments.percent(rate)} %",
+        f"{one.own.accepted:,}",
+        f"{one.at_provider.accepted:,}",
+    ]
     is_bad = reputation in {"low", "bad"} or figures.get("user_reported_spam_ratio", 0) >= 0.003
     return Line(one.day.isoformat(), one.period, told, own, is_bad)
 

@@ -33,11 +33,15 @@ NAMES: dict[str, Text] = {
     "reverse_dns": _("Reverse DNS (PTR) that leads back"),
     "ehlo": _("EHLO name"),
     "spf": _("SPF of the bounce domain"),
+    "port_25": _("Port 25 outwards"),
+    "returns_tls": _("TLS of the listener for returned mail"),
 }
 _EXPECTED: dict[str, Text] = {
     "reverse_dns": _("A PTR record whose name leads back to {address}"),
     "ehlo": _("{ehlo} leads to {address}, and is the name in its PTR record"),
     "spf": _("The SPF record of {bounce} covers {address}"),
+    "port_25": _("A mail host answers a connection that is bound to {address}"),
+    "returns_tls": _("A valid certificate for the MX hosts of {bounce}, with more than 14 days left"),
 }
 _TO_DO: dict[str, Text] = {
     "reverse_dns": _(
@@ -45,6 +49,16 @@ _TO_DO: dict[str, Text] = {
     ),
     "ehlo": _("Point {ehlo} to {address} and have the PTR record say {ehlo}, or change the EHLO name here."),
     "spf": _("Add {term} to the SPF record of {bounce}."),
+    "port_25": _("Ask the hosting provider to open port 25 outwards for {address}."),
+    "returns_tls": _("Renew the certificate for the MX hosts of {bounce}, then send the gates SIGHUP."),
+}
+# What to do where a check could not be made; of the others: the DNS did not answer.
+_NOT_MADE: dict[str, Text] = {
+    "port_25": _("See whether the address is bound on its node, and whether the hosts to try have addresses."),
+    "returns_tls": _("See whether the gate runs on this machine; it is looked at again within the hour."),
+}
+_NOT_LOOKED: dict[str, Text] = {
+    "port_25": _("Name a host of yours, or one that agreed, in RELAY_SMTP_PROBES."),
 }
 _ORDER = ("bad", "failed", "ok", "skipped")
 
@@ -78,7 +92,7 @@ def _line(source: SourceAddress, result: Mapping[str, Any]) -> CheckLine:
     name, verdict, mark = result["check"], result["verdict"], VERDICTS[result["verdict"]]
     found = result["detail"] or ", ".join(result["found"])
     if name in _EXPECTED:
-        to_do = _again() if verdict == "failed" else fill(_TO_DO[name], **values) if verdict == "bad" else ""
+        to_do = _to_do(name, verdict, values)
         return CheckLine(NAMES[name], mark, fill(_EXPECTED[name], **values), found, to_do)
     known = blocklists().get(name.partition(":")[2])
     title = known.title if known else name
@@ -97,8 +111,16 @@ def _line(source: SourceAddress, result: Mapping[str, Any]) -> CheckLine:
     return CheckLine(title, mark, expected, found, to_do, result.get("look_up", ""))
 
 
-def _again() -> str:
-    return gettext("The DNS did not answer; it is looked at again within the hour.")
+def _to_do(name: str, verdict: str, values: Mapping[str, str]) -> str:
+    match verdict:
+        case "bad":
+            return fill(_TO_DO[name], **values)
+        case "failed":
+            again = gettext("The DNS did not answer; it is looked at again within the hour.")
+            return str(_NOT_MADE.get(name, again))
+        case "skipped" if not settings.SMTP_PROBES:
+            return str(_NOT_LOOKED.get(name, ""))
+    return ""
 
 
 @operator_page
@@ -116,6 +138,8 @@ def page(request: HttpRequest, source_id: UUID) -> HttpResponse:
         "lines": lines,
         "bad": sum(line.mark is VERDICTS["bad"] for line in lines),
         "failed": sum(line.mark is VERDICTS["failed"] for line in lines),
+        "good": sum(line.mark is VERDICTS["ok"] for line in lines),
+        "skipped": sum(line.mark is VERDICTS["skipped"] for line in lines),
         "history": [(one, VERDICTS[one.state], _troubles(one)) for one in history],
         "can_check": can_check(source),
         "looked_at": timezone.now(),

@@ -237,7 +237,7 @@ def edit(request: HttpRequest, source_id: UUID) -> HttpResponse:
 @operator_page
 @require_http_methods(["GET", "HEAD", "POST"])
 def pause(request: HttpRequest, source_id: UUID) -> HttpResponse:
-    """Also what drains an address: what is under way ends, nothing new begins, the rest leaves from the others."""
+    """What is under way ends, nothing new begins, the rest leaves from the others, greylisted mail too."""
     source = _found(source_id)
     form = ReasonForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
@@ -250,7 +250,31 @@ def pause(request: HttpRequest, source_id: UUID) -> HttpResponse:
         return redirect("operator-source", source_id=source.pk)
     effects = [gettext("What is being sent ends; no new attempt begins from it."), _fate_of_queue(source)]
     effects.append(gettext("You can take it back into use at any time."))
-    return ask(request, _question(source, gettext("Drain and pause"), gettext("Pause"), effects), form)
+    return ask(request, _question(source, gettext("Pause"), gettext("Pause"), effects), form)
+
+
+@operator_page
+@require_http_methods(["GET", "HEAD", "POST"])
+def drain(request: HttpRequest, source_id: UUID) -> HttpResponse:
+    """New mail leaves from the others; what is under way and what is greylisted at receivers is finished from here."""
+    source = _found(source_id)
+    form = ReasonForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            sources.drain_source(source, reason=form.cleaned_data["reason"], actor=actor_of(request))
+        except Refused as refusal:
+            tell_refusal(request, refusal)
+        else:
+            tell(request, gettext("“{name}” is being drained.").format(name=source_name(source)))
+        return redirect("operator-source", source_id=source.pk)
+    effects = [
+        gettext("What is being sent ends, and greylisted mail comes back from it; nothing else begins from it."),
+        _fate_of_queue(source),
+        gettext(
+            "Its page says when nothing is left. Pause or retire it then; you can take it back into use at any time."
+        ),
+    ]
+    return ask(request, _question(source, gettext("Drain"), gettext("Drain"), effects), form)
 
 
 @operator_page

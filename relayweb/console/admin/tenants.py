@@ -14,9 +14,9 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts import audit, quotas, tenants, trust
-from accounts.models import Tenant, TenantState
+from accounts.models import Credential, Tenant, TenantState
 from accounts.refusals import Refused
-from delivery import operations
+from delivery import operations, pools
 from delivery.models import Brake, DomainState, ProviderDataKind, SendingDomain, Stream
 from delivery.models.source import DEFAULT_POOL
 from delivery.provider_data import imports
@@ -33,6 +33,7 @@ from relayweb.console.forms import ConsoleForm, tell, tell_refusal
 SECTION = "operator-tenants"
 CHANGES_SHOWN = 20
 DOMAINS_SHOWN = 100
+CREDENTIALS_SHOWN = 10
 PROVED = (DomainState.VERIFIED, DomainState.LAPSED)
 
 
@@ -113,6 +114,7 @@ def _page(
         "level": _level(tenant),
         "owners": tenants.owners_of(tenant),
         "streams": list(Stream.objects.of(tenant).select_related("pool").order_by("name")),
+        "own_pools": _credentials_with_pools(tenant),
         "default_pool": DEFAULT_POOL,
         "days": operations.RATES_OF.days,
         "limits": limits or LimitsForm(initial=own),
@@ -124,6 +126,14 @@ def _page(
         "changes": [Change(masked(entry)) for entry in changes.rows],
     }
     return render(request, "console/admin/tenants/page.html", context)
+
+
+def _credentials_with_pools(tenant: Tenant) -> list[tuple[Credential, str]]:
+    """The newest of those whose mail does not leave as their streams'."""
+    found = Credential.objects.of(tenant).filter(revoked_at=None, pool_id__isnull=False).order_by("-id")
+    rows = list(found[:CREDENTIALS_SHOWN])
+    names = pools.pools_of_credentials(rows)
+    return [(row, names[row.pool_id]) for row in rows if row.pool_id in names]
 
 
 @operator_page

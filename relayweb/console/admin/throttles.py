@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -18,11 +19,12 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts.refusals import NotFound, Refused
 from delivery import sources, throttles
-from delivery.models import Path, ProviderGroup, SourceAddress
+from delivery.models import Path, PathChange, ProviderGroup, SourceAddress
+from delivery.shaping import changes as path_changes
 from delivery.shaping import pace
 from delivery.time_limit import TookTooLong
 from delivery.transport.tls_policy import TlsMode
-from relayweb.console import class_words, words
+from relayweb.console import class_words, moments, words
 from relayweb.console.access import operator_page
 from relayweb.console.admin.asking import Question, actor_of, ask
 from relayweb.console.admin.labels import SOURCE_STATES, Change, group_title, source_name
@@ -170,9 +172,39 @@ def path_page(request: HttpRequest, source_id: UUID, group_id: int) -> HttpRespo
         "replies": [(reply, _class(reply.reply_class)) for reply in replies],
         "took_too_long": took_too_long,
         "hours": int(throttles.REPLIES_OF.total_seconds() // 3600),
+        "paces": [_pace(one) for one in path_changes.of_path(source, group)],
         "changes": [Change(entry) for entry in throttles.changes_by_hand(group)],
     }
     return render(request, "console/admin/throttles/path.html", context)
+
+
+@dataclass(frozen=True, slots=True)
+class PaceLine:
+    """A change of pace in words; ``rule`` where a rule decided it on the reply."""
+
+    at: datetime
+    icon: str
+    said: str
+    rule: str
+    reply: str
+
+
+def _pace(change: PathChange) -> PaceLine:
+    before, after = (f"{share * 100:.0f} %" for share in (change.share_before, change.share_after))
+    by_person = {path_changes.RELEASED: _("by an operator"), path_changes.BY_HAND: _("by an operator")}
+    if change.suspended_until is not None:
+        icon = "player-pause"
+        said = gettext("Suspended until {time}").format(time=moments.written(change.suspended_until))
+        if change.share_after < change.share_before:
+            said += gettext(", and then {before} → {after}").format(before=before, after=after)
+    elif change.reason == path_changes.RELEASED:
+        icon, said = "player-play", gettext("Released: full speed ({before} before)").format(before=before)
+    else:
+        icon = "clock" if change.share_after < change.share_before else "rocket"
+        said = gettext("{before} → {after}").format(before=before, after=after)
+    if change.reason in by_person:
+        return PaceLine(change.at, icon, f"{said} ({by_person[change.reason]})", "", change.reply)
+    return PaceLine(change.at, icon, said, change.reason, change.reply)
 
 
 def _limits(group: ProviderGroup) -> list[tuple[words.Text, str, bool]]:

@@ -17,16 +17,20 @@ from delivery.foundation import lay
 from delivery.models import (
     Alert,
     Brake,
+    Lane,
     Path,
     ProviderGroup,
+    QueueEntry,
     ReputationScore,
     Route,
     SenderScore,
     SendingDomain,
+    SourceAddress,
+    SourceCheck,
 )
 from tests.integration.api.conftest import Program
 from tests.integration.api.test_managing import _audited, _ok, _refused
-from tests.integration.api.test_sending import URL
+from tests.integration.api.test_sending import MAIL, URL
 from tests.support.engine_room import World
 
 V1 = "/api/v1/operator"
@@ -78,6 +82,13 @@ def test_sources_and_pools(operator: Program) -> None:
     assert source["id"] not in [one["id"] for one in _ok(operator.get(f"{V1}/sources"))["data"]]
     assert source["id"] in [one["id"] for one in _ok(operator.get(f"{V1}/sources?retired=true"))["data"]]
     assert _ok(operator.get(path))["state"] == "retired"
+    results = [{"check": "spf", "verdict": "ok", "detail": "x", "found": [], "severity": None, "look_up": ""}]
+    SourceCheck.objects.create(source_id=source["id"], state="ok", results=results)
+    (look,) = _ok(operator.get(f"{path}/checks"))["data"]
+    assert (look["state"], look["results"][0]["verdict"], look["results"][0]["look_up"]) == ("ok", "ok", None)
+    nameless = SourceAddress.objects.filter(address=None).first()
+    assert nameless is not None
+    _refused(operator.post(f"{V1}/sources/{nameless.pk}/check"), 422, "no_address")
     _ok(operator.post(f"{V1}/pools", {"name": "empty"}), 201)
     assert _ok(operator.call("DELETE", f"{V1}/pools/empty"))["name"] == "empty"
     _refused(operator.post(f"{V1}/sources", {"address": "192.0.2.78", "pool": "none"}), 422, "unknown_value", "pool")
@@ -102,6 +113,28 @@ def test_sources_and_pools_are_changed_and_the_rest_stays(operator: Program) -> 
     assert _ok(operator.get(f"{V1}/pools/own"))["note"] is None
 
     assert _audited(operator)[-5:] == ["source.update", "source.move", "pool.standby", "pool.standby", "pool.update"]
+
+
+def test_streams_and_credentials_are_given_pools(operator: Program, acme: Program, world: World) -> None:
+    for name, more in (("quick", {}), ("globex-own", {"kind": "dedicated", "tenant": "globex"})):
+        _ok(operator.post(f"{V1}/pools", {"name": name, **more}), 201)
+    (own,) = _ok(operator.get(f"{V1}/tenants/acme/credentials"))["data"]
+    path = f"{V1}/tenants/acme/credentials/{own['id']}"
+    assert own["pool"] is None
+
+    assert _ok(operator.call("PATCH", path, {"pool": "quick"}))["pool"] == "quick"
+    _ok(acme.post(URL, MAIL), 202)
+    assert Lane.objects.get(pk=QueueEntry.objects.get().lane_id).pool.name == "quick"
+    _refused(operator.call("PATCH", path, {"pool": "globex-own"}), 422, "pool_tenant", "pool")
+    _refused(operator.call("PATCH", path, {"pool": "none"}), 422, "unknown_value", "pool")
+    assert operator.call("PATCH", path.replace("/acme/", "/globex/"), {"pool": None}).status_code == 404
+    assert _ok(operator.call("PATCH", path, {"pool": None}))["pool"] is None
+
+    (stream, *_more) = _ok(operator.get(f"{V1}/tenants/acme/streams"))["data"]
+    stream_path = f"{V1}/tenants/acme/streams/{stream['name']}"
+    assert _ok(operator.call("PATCH", stream_path, {"pool": "quick"}))["pool"] == "quick"
+    _refused(operator.call("PATCH", stream_path, {"pool": "globex-own"}), 422, "pool_tenant")
+    assert _ok(operator.call("PATCH", stream_path, {"pool": None}))["pool"] is None
 
 
 def test_brakes_are_pulled_answered_and_let_go(operator: Program, acme: Program, world: World) -> None:

@@ -258,6 +258,23 @@ def test_pools_are_made_assigned_and_removed(acme: Tenant, relay: Relay) -> None
     assert relay("pool", "remove", "fast").code == 0
 
 
+def test_a_credential_is_given_a_pool_that_may_serve_it(acme: Tenant, globex: Tenant, relay: Relay) -> None:
+    relay("pool", "add", "fast")
+    relay("pool", "add", "globex-own", "--kind", "dedicated", "--tenant", "globex")
+    login = relay("credential", "issue", "--tenant", "acme", "--kind", "smtp", "--json").document["username"]
+    words = ("pool", "assign", "--tenant", "acme", "--credential", login)
+
+    assert relay(*words, "--pool", "fast", "--json").document["pool"] == "fast"
+    assert relay("credential", "list", "--tenant", "acme", "--json").document[0]["pool"] == "fast"
+    assert "belongs to another tenant" in relay(*words, "--pool", "globex-own").err
+    assert relay("pool", "remove", "fast").code == 1
+    assert relay(*words, "--pool", "none", "--json").document["pool"] is None
+    assert relay("pool", "remove", "fast").code == 0
+    issue = ("credential", "issue", "--tenant", "acme", "--kind", "smtp", "--pool", "globex-own")
+    assert "belongs to another tenant" in relay(*issue).err
+    assert relay("pool", "assign", "--tenant", "acme", "--pool", "default").code == 2
+
+
 def test_routes_are_set_listed_and_removed(acme: Tenant, relay: Relay) -> None:
     said = relay(
         "route", "set", "--domain", "X.example", "--host", "127.0.0.1", "--port", "2526", "--tls", "none",

@@ -70,10 +70,14 @@ def test_google_stands_on_the_operators_page_of_the_domain(cast: Cast, olivia: C
         complained=4,
     )  # fmt: skip
 
+    Statistic.objects.create(
+        tenant_id=cast.acme.pk, dimension="provider", minutes=60, value="google", starts_at=noon, delivered=777
+    )
     _import(olivia, f"domain,date,user_reported_spam_rate,domainReputation\nacme.example,{DAY},0.35%,LOW\n")
 
     page = olivia.get("/operator/tenants/acme/domains/acme.example/").content.decode()
     assert "0.35 %" in page and "Low" in page and "0.20 %" in page and "2,000" in page
+    assert "Accepted by Gmail, whole tenant (ours)" in page and "777" in page
     assert [(one.own.complaints, one.own.accepted) for one in imports.of_domain(domain)] == [(4, 2000)]
     assert imports.forget_old(now=timezone.now() + timedelta(days=401)) == 1
 

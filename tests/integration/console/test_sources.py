@@ -8,6 +8,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from accounts.credentials import issue_credential
 from accounts.identifiers import uuid7
 from accounts.models import AuditEntry
 from delivery import pools, sources
@@ -158,7 +159,8 @@ def test_a_pool_is_made_for_a_tenant_given_its_streams_and_removed(cast: Cast, o
     assert "Dedicated to one tenant" in page.content.decode()
     path = f"{POOLS}acme-1/"
 
-    olivia.post(f"{path}assign/", {"tenant": "acme", "stream": ""})
+    assigned = olivia.post(f"{path}assign/", {"tenant": "acme", "stream": ""}, follow=True)
+    assert "its mail waits" in assigned.content.decode(), "it has no address yet"
     assert set(Stream.objects.of(cast.acme).values_list("pool__name", flat=True)) == {"acme-1"}
     assert b"belongs to another tenant" in olivia.post(f"{path}assign/", {"tenant": "globex"}).content
     assert not Stream.objects.of(cast.globex).exclude(pool=None).exists()
@@ -195,3 +197,52 @@ def _actor():  # type: ignore[no-untyped-def]
     from accounts.audit import Actor
 
     return Actor.system("test")
+
+
+def test_an_address_is_drained_and_says_what_is_left(olivia: Client, address: SourceAddress) -> None:
+    page = olivia.post(f"{SOURCES}{address.id}/drain/", {"reason": "moving house"}, follow=True).content.decode()
+
+    assert state_of(address) == "draining" and "moving house" in page
+    assert "Nothing is left on it" in page and f"{SOURCES}{address.id}/pause/" in page
+    assert "already" in olivia.post(f"{SOURCES}{address.id}/drain/", {"reason": ""}, follow=True).content.decode()
+    olivia.post(f"{SOURCES}{address.id}/resume/")
+    assert state_of(address) == "active"
+    sources.pause_source(address, actor=_actor())
+    assert b"Only a source in use" in olivia.post(f"{SOURCES}{address.id}/drain/", {"reason": ""}, follow=True).content
+    assert AuditEntry.objects.filter(action="source.drain").count() == 1
+
+
+def test_a_credential_gets_a_pool_and_loses_it(
+    cast: Cast, olivia: Client, signed_in: SignedIn, django_assert_max_num_queries
+) -> None:  # type: ignore[no-untyped-def]
+    login = issue_credential(cast.acme, kind="smtp", name="shop", actor=_actor()).credential
+    for name, owner in (("quick", None), ("globex-own", cast.globex)):
+        pools.add_pool(name, kind="dedicated" if owner else "shared", tenant=owner, actor=_actor())
+    listed, path = "/operator/tenants/acme/credentials/", f"/operator/tenants/acme/credentials/{login.pk}/pool/"
+    shown = f"/t/acme/credentials/{login.pk}/"
+    alice = signed_in(cast.alice)
+
+    asked = olivia.get(path).content.decode()
+    refused = olivia.post(path, {"pool": "globex-own"}).content
+    page = olivia.post(path, {"pool": "quick"}, follow=True).content.decode()
+
+    assert "quick (Shared)" in asked and "globex-own" not in asked
+    assert b"id_pool_error" in refused
+    assert "leaves from “quick” from now on." in page and "/operator/pools/quick/" in page
+    assert "/operator/pools/quick/" in olivia.get("/operator/tenants/acme/").content.decode()
+    assert path in olivia.get(f"{POOLS}quick/").content.decode()
+    assert "the pool “quick”, chosen by the operator" in alice.get(shown).content.decode()
+    assert b"is in use" in olivia.post(f"{POOLS}quick/remove/", follow=True).content
+    with django_assert_max_num_queries(15):
+        olivia.get(listed)
+    assert olivia.get(f"/operator/tenants/globex/credentials/{login.pk}/pool/").status_code == 404
+
+    olivia.post(path, {"pool": ""})
+    assert "chosen by the operator" not in alice.get(shown).content.decode()
+    assert "/operator/pools/quick/" not in olivia.get(listed).content.decode()
+    recorded = AuditEntry.objects.filter(action="credential.pool").order_by("id")
+    assert [(one.before, one.after) for one in recorded] == [
+        ({"pool": None}, {"pool": "quick"}),
+        ({"pool": "quick"}, {"pool": None}),
+    ]
+    assert "Chose the pool that mail of the credential shop leaves from" in alice.get("/t/acme/audit/").content.decode()

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from accounts.models import AuditEntry
 from delivery import pools
-from delivery.models import Node, Path, ProviderGroup, SourceAddress
+from delivery.models import Node, Path, PathChange, ProviderGroup, SourceAddress
 from delivery.shaping import overrides
 from tests.integration.console.conftest import SignedIn
 from tests.support.journeys import Cast, Fate, Try, write_message
@@ -83,6 +83,10 @@ def test_a_path_is_suspended_with_a_reason_and_released(cast: Cast, olivia: Clie
     assert "Full speed. Nothing to do." in page.content.decode()
     assert "There was nothing to release." in olivia.post(f"{address_of(path)}release/", follow=True).content.decode()
     assert AuditEntry.objects.filter(action="shaping.release").count() == 1
+    PathChange.objects.create(path=path, share_before=1, share_after=0.5, reason="docomo-rate", reply="421 <b>slowly")
+    page = olivia.get(address_of(path)).content.decode()
+    assert "100 % → 50 %" in page and "docomo-rate" in page and "421 &lt;b&gt;slowly" in page
+    assert "Released: full speed (25 % before) (by an operator)" in page and "Suspended until" in page
 
 
 def test_a_path_that_was_never_used_can_be_suspended(olivia: Client, path: Path) -> None:

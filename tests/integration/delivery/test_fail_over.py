@@ -11,7 +11,7 @@ from accounts.refusals import Refused
 from delivery import pools, sources
 from delivery.models import Node, SourceAddress, SourcePool
 from delivery.queue import claim
-from tests.support.engine_room import HOST, Room, World, delivered, doomed, heard, in_thread
+from tests.support.engine_room import HOST, OTHER_HOST, Room, World, delivered, doomed, heard, in_thread
 from tests.support.smtp_peer import SmtpPeer, Wait
 
 ACTOR = Actor.command_line()
@@ -82,6 +82,33 @@ async def test_what_is_pinned_to_a_stand_by_does_not_stay_behind_with_it(world: 
             await room.until_state(message_id, "delivered")
 
         assert peer.connections[-1].commands[0] == b"EHLO acme.relay.test"
+
+
+async def test_a_drained_address_finishes_what_is_greylisted_and_begins_nothing_else(world: World):
+    script = {"rcpt": ["451 4.7.1 greylisted, try again later", "250 ok"]}
+    async with Room(world) as room, SmtpPeer(host=HOST, at_port=room.port, **script) as peer, room.engine():
+        greylisted = await room.send("one@far.test")
+        await room.until_state(greylisted, "deferred")
+        await room.rows("UPDATE delivery_queue_entry SET next_attempt_at = now() + interval '1 hour'")
+        await in_thread(
+            lambda: SourceAddress.objects.create(
+                address=OTHER_HOST, ehlo_name="other.relay.test", pool=world.source.pool, node=world.source.node
+            )
+        )
+        await in_thread(lambda: sources.drain_source(world.source, actor=ACTOR, reason="moving house"))
+
+        fresh = await room.send("two@far.test")
+        await room.until_state(fresh, "delivered")
+        assert (await room.recipient(greylisted)).state == "deferred"
+        await room.rows("UPDATE delivery_queue_entry SET next_attempt_at = now()")
+        await room.rows("UPDATE delivery_lane SET next_due_at = now()")
+        await room.until_state(greylisted, "delivered")
+
+        assert [one.source_id for one in await room.attempts(greylisted)] == [world.source.id] * 2
+        (attempt,) = await room.attempts(fresh)
+        assert attempt.source_id != world.source.id
+        assert peer.connections
+        await in_thread(lambda: sources.resume_source(world.source, actor=ACTOR))
 
 
 @pytest.mark.parametrize("case", ["itself", "another tenant's", "a chain"])

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from accounts.audit import Actor
 from delivery import nodes, sources, throttles
 from delivery.models import ProviderGroup, SourceAddress, SourcePool
 from delivery.queue import wake
-from delivery.shaping import overrides
+from delivery.shaping import changes, overrides
+from delivery.shaping.changes import Change
 from tests.support.engine_room import HOST, OTHER_HOST, Room, World, in_thread
 from tests.support.smtp_peer import Call, SmtpPeer, Wait
 
@@ -114,7 +115,7 @@ async def test_an_address_gets_its_weights_share_of_the_limits_and_another_weigh
 
 
 async def test_throttling_slows_the_path_and_is_remembered_by_the_next_owner(world: World):
-    script = {"rcpt": ["421 4.7.0 too many connections from your address, slow down", "250 ok"]}
+    script = {"rcpt": ["421 4.7.0 too many connections from <you@far.test>, slow down", "250 ok"]}
     async with Room(world) as room, SmtpPeer(host=HOST, at_port=room.port, **script):
         async with room.engine():
             await room.until_state(await room.send("someone@far.test"), "delivered")
@@ -122,6 +123,11 @@ async def test_throttling_slows_the_path_and_is_remembered_by_the_next_owner(wor
         path = await room.path()
         assert path.pace_share == 0.5
         assert path.pace_reason
+        ((*shares, reason, reply),) = await room.rows(
+            "SELECT share_before, share_after, reason, reply FROM delivery_path_change"
+        )
+        assert (shares, reason) == ([1.0, 0.5], path.pace_reason)
+        assert "slow down" in reply and "you@" not in reply, "people read why, and nobody's address"
         async with room.engine() as running:
             await room.until_state(await room.send("another@far.test"), "delivered")
             (owned,) = running.engine._paths.values()
@@ -307,6 +313,17 @@ async def test_what_an_operator_suspends_or_drains_rests_until_it_is_let_go(worl
         assert (await room.recipient(suspended)).state == "queued"
         assert await in_thread(lambda: throttles.release_path(source, group, actor=operator))
         await room.until_state(suspended, "delivered")
+        told = await in_thread(lambda: changes.of_path(source, group))
+        assert [(one.reason, one.suspended_until is not None) for one in told] == [
+            ("released", False),
+            ("operator", True),
+        ]
+        since = datetime.now(tz=UTC)
+        many = [Change(since, 1.0, 0.5, f"rule {number}") for number in range(changes.KEPT_OF_A_PATH + 5)]
+        await changes.write(room.connection, (await room.path()).id, many)
+        kept = await in_thread(lambda: changes.of_path(source, group, most=200))
+        assert (len(kept), kept[0].reason) == (changes.KEPT_OF_A_PATH, many[-1].reason)
+        assert await in_thread(lambda: changes.forget_old(now=since + timedelta(days=91))) == changes.KEPT_OF_A_PATH
 
         await in_thread(lambda: nodes.drain_node(source.node, actor=operator))
         await room.until("SELECT bool_and(owner = '') FROM delivery_path")

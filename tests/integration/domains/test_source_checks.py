@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,9 +12,15 @@ from django.utils import timezone
 from accounts.audit import Actor
 from accounts.models import AuditEntry
 from delivery import pools, sources, tasks
+from delivery.alerts import rules
 from delivery.models import SourceCheck
 from delivery.source_checks import checks
+from relayweb.env import Endpoint
+from tests.support.certificates import Authority
 from tests.support.dns_server import Behaviour
+from tests.support.loop_thread import LoopThread
+from tests.support.ports import find_free_ports
+from tests.support.smtp_peer import SmtpPeer
 
 if TYPE_CHECKING:
     from delivery.models import SourceAddress
@@ -38,7 +45,7 @@ RECORDS: dict[str, Any] = {
 @pytest.fixture
 def source(name_server: FakeDns, settings: Any) -> SourceAddress:
     settings.BLOCKLISTS, settings.BLOCKLIST_DNS, settings.SPAMHAUS_KEY = ["spamhaus_zen", "spamcop"], None, ""
-    settings.BOUNCE_DOMAIN = "bounce.relay.test"
+    settings.BOUNCE_DOMAIN, settings.RETURNS_BIND, settings.SMTP_PROBES = "bounce.relay.test", [], []
     name_server.records.update(RECORDS)
     sources.add_source(OTHER, actor=OLIVIA, ehlo_name="mx2.relay.test")
     return sources.add_source(ADDRESS, actor=OLIVIA, ehlo_name="mx1.relay.test")
@@ -51,7 +58,13 @@ def _look(source: SourceAddress) -> checks.Checked:
 
 
 def _verdicts(found: checks.Checked) -> dict[str, str]:
-    return {one.check: one.verdict.value for one in found.results}
+    """What the DNS said; the two that need a connection have tests of their own."""
+    return {one.check: one.verdict.value for one in found.results if one.check not in {"port_25", "returns_tls"}}
+
+
+def _result(found: checks.Checked, name: str) -> tuple[str, str]:
+    (own,) = [one for one in found.results if one.check == name]
+    return own.verdict.value, own.detail
 
 
 def test_an_address_that_is_as_it_should_be(source: SourceAddress) -> None:
@@ -191,6 +204,69 @@ def test_ipv6_is_asked_of_lists_that_know_it(source: SourceAddress, name_server:
     found = _look(six)
 
     assert _verdicts(found) == {"reverse_dns": "ok", "ehlo": "ok", "spf": "bad", "blocklist:spamhaus_zen": "ok"}
+
+
+def test_port_25_is_tried_from_the_address_itself(
+    source: SourceAddress, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = sources.add_source("127.0.0.1", actor=OLIVIA, ehlo_name="mx7.relay.test")
+    assert _result(_look(own), "port_25") == ("skipped", "RELAY_SMTP_PROBES names no host")
+    closed = Endpoint("127.0.0.1", find_free_ports(1)[0])
+
+    with LoopThread() as loop:
+        peer = loop.run(SmtpPeer(banner=["554 5.7.1 not today"] * 9).__aenter__())
+        settings.SMTP_PROBES = [closed, Endpoint("127.0.0.1", peer.port)]
+        assert _result(_look(own), "port_25") == ("ok", "127.0.0.1 answers: 554 5.7.1 not today")
+        assert peer.connections[0].peer_address == "127.0.0.1"
+        verdict, detail = _result(_look(source), "port_25")
+        assert (verdict, ADDRESS in detail) == ("failed", True), "nobody else's address speaks for it"
+
+        elsewhere = sources.add_source("127.0.0.2", actor=OLIVIA, ehlo_name="mx8.relay.test", node="far")
+        asked: list[Any] = []
+        monkeypatch.setattr("celery.current_app.send_task", lambda *said, **more: asked.append((said, more["queue"])))
+        assert _result(_look(elsewhere), "port_25") == ("skipped", "its node looks")
+        assert asked == [(("delivery.reach_out",), "egress.far")]
+        tasks.reach_out("far")
+        last = checks.latest(elsewhere)
+        assert last is not None and [one["verdict"] for one in last.results if one["check"] == "port_25"] == ["ok"]
+        loop.run(peer.__aexit__(None, None, None))
+
+    settings.SMTP_PROBES = [closed]
+    found = _look(own)
+    assert (_result(found, "port_25")[0], found.check.state) == ("bad", "bad")
+    assert "127.0.0.1" in rules.look(now=timezone.now())["closed_outwards"].by_subject
+    assert own.state == "active"
+
+
+def test_the_certificate_for_returned_mail_is_judged_as_strict_senders_do(
+    source: SourceAddress, name_server: FakeDns, settings: Any, tmp_path: Path
+) -> None:
+    authority = Authority.make(tmp_path)
+    settings.DEVELOPMENT, settings.CA_FILE = False, str(authority.ca_file)
+    name_server.records["bounce.relay.test"] |= {"MX": ["10 mx.relay.test."]}
+    assert _result(_look(source), "returns_tls") == ("skipped", "RELAY_RETURNS_BIND is off")
+
+    def look(*, name: str = "mx.relay.test", days: int = 60, tls: bool = True) -> checks.Checked:
+        context = authority.server_context(name, lasts=timedelta(days=days)) if tls else None
+        with LoopThread() as loop:
+            peer = loop.run(SmtpPeer(tls=context).__aenter__())
+            settings.RETURNS_BIND = [Endpoint("127.0.0.1", peer.port)]
+            found = _look(source)
+            loop.run(peer.__aexit__(None, None, None))
+        return found
+
+    good = look()
+    assert _result(good, "returns_tls")[0] == "ok" and "59 days left" in _result(good, "returns_tls")[1]
+    other = look(name="other.relay.test")
+    assert _result(other, "returns_tls") == ("bad", "it is not for mx.relay.test")
+    assert other.check.state == "ok", "it is the installation's, not the address's"
+    assert rules.look(now=timezone.now())["returns_tls"].by_subject
+    assert "ends soon" in _result(look(days=5), "returns_tls")[1]
+    assert _result(look(tls=False), "returns_tls") == ("bad", "it offers no STARTTLS")
+    settings.CA_FILE = ""
+    assert "not trusted" in _result(look(), "returns_tls")[1]
+    settings.RETURNS_BIND = [Endpoint("127.0.0.1", find_free_ports(1)[0])]
+    assert _result(_look(source), "returns_tls")[0] == "failed"
 
 
 def test_private_addresses_are_skipped(source: SourceAddress, name_server: FakeDns) -> None:

@@ -113,6 +113,9 @@ def test_lanes_pinned_to_another_source_are_left():
     assert shares(board, 4, OTHER_SOURCE) == {pinned.id: 2, free.id: 2}
     assert not board_with(pinned).has_work(POOL, GROUP, SOURCE)
     assert board_with(pinned).has_work(POOL, GROUP, OTHER_SOURCE)
+    drained = board.share(POOL, GROUP, OTHER_SOURCE, 4, is_draining=True)
+    assert [(want.lane_id, want.most) for want in drained] == [(pinned.id, 4)]
+    assert not board_with(free).has_work(POOL, GROUP, OTHER_SOURCE, is_draining=True)
 
 
 def test_lanes_that_gave_less_leave_the_board_until_it_is_renewed():
