@@ -82,8 +82,10 @@ class Committer:
 
     def expect(self, client: int) -> None:
         """This client begins to hand a message over. Who waits already will wait for it a moment."""
+        now = asyncio.get_running_loop().time()
         self._expected.pop(client, None)
-        self._expected[client] = asyncio.get_running_loop().time()
+        self._forget_the_slow(now)
+        self._expected[client] = now
 
     def expect_no_more(self, client: int) -> None:
         """It hands its message over now, or never."""
@@ -93,7 +95,8 @@ class Committer:
         """Until everybody who began a moment ago is here or has had time enough: a commit costs the same for one as for ten."""
         loop = asyncio.get_running_loop()
         until = loop.time() + _WAITS_FOR_COMPANY_S
-        while len(self._waiting) < MOST_MESSAGES and self._is_company_coming(loop.time()):
+        self._forget_the_slow(loop.time())
+        while self._expected and len(self._waiting) < MOST_MESSAGES:
             self._arrived.clear()
             try:
                 async with asyncio.timeout_at(until):
@@ -102,14 +105,13 @@ class Committer:
                 break
         self._arrived.set()
 
-    def _is_company_coming(self, now: float) -> bool:
+    def _forget_the_slow(self, now: float) -> None:
         """Who has needed long for its message will need longer: nobody waits for that."""
         while self._expected:
             client, since = next(iter(self._expected.items()))
             if now - since <= _COMES_SOON_S:
-                return True
+                return
             del self._expected[client]
-        return False
 
     async def commit(self, message: NewMessage) -> None:
         """Return when it is committed; raises Rejection, psycopg.Error or StoreClosed."""

@@ -23,6 +23,7 @@ from accounts.identifiers import uuid7
 from delivery.brakes import levels
 from delivery.brakes.levels import Level
 from delivery.core.states import EventKind, RecipientState
+from delivery.queue import claim
 from delivery.queue.claim import ClaimedEntry
 
 Connection = psycopg.AsyncConnection[Any]
@@ -195,20 +196,15 @@ SET path_id = NULL, fence = NULL, claimed_at = NULL, attempts = entry.attempts -
 WHERE entry.recipient_id = ANY(%s) RETURNING entry.recipient_id, entry.message_id, entry.tenant_id
 """
 
-# What else is due of the credential in these lanes would only be claimed to be put back.
-_SET_ASIDE = f"""
-UPDATE delivery_queue_entry SET held_reason = '{FIRST_RESULTS}' WHERE recipient_id IN (
-    SELECT recipient_id FROM delivery_queue_entry
-    WHERE lane_id = ANY(%s) AND credential_id = %s AND next_attempt_at <= now()
-      AND path_id IS NULL AND held_reason IS NULL AND losses = 0
-    ORDER BY next_attempt_at LIMIT {_SET_ASIDE_AT_ONCE} FOR UPDATE SKIP LOCKED)
-"""
-
 
 async def _set_aside(connection: Connection, credential_id: UUID, entries: Sequence[ClaimedEntry]) -> None:
     """Out of the way of other mail in the lane; people see it as queued, which it is."""
     await connection.execute(_PUT_BACK, [FIRST_RESULTS, [entry.recipient_id for entry in entries]])
-    await connection.execute(_SET_ASIDE, [sorted({entry.lane_id for entry in entries}), credential_id])
+    # What else is due of the credential in these lanes would only be claimed to be put back.
+    lane_ids = sorted({entry.lane_id for entry in entries})
+    await claim.set_aside(
+        connection, lane_ids, credential_id=credential_id, reason=FIRST_RESULTS, most=_SET_ASIDE_AT_ONCE
+    )
 
 
 async def _hold(connection: Connection, entries: Iterable[ClaimedEntry]) -> None:

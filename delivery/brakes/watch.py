@@ -19,7 +19,7 @@ from delivery.brakes.gate import FIRST_RESULTS, IN_FLIGHT_OF_OTHERS
 from delivery.brakes.levels import UNKNOWN_CLASSES, Count, Finding, Level, Step
 from delivery.brakes.pulling import Owner
 from delivery.models import Brake, CredentialStanding
-from delivery.queue import wake
+from delivery.queue import claim, enqueue, wake
 
 _AT_ONCE = 2000
 
@@ -195,21 +195,7 @@ def _let_go(standing: CredentialStanding, level: Level | None) -> None:
             most = levels.room(level, own=own, others=cursor.fetchone()[0])
             if not most:
                 return
-        cursor.execute(_LET_GO, [standing.pk, most])
-        lanes = sorted({row[0] for row in cursor.fetchall()})
+        lanes = claim.let_go(cursor, credential_id=standing.pk, reason=FIRST_RESULTS, most=most)
         if lanes:
-            cursor.execute(
-                """UPDATE delivery_lane SET next_due_at = least(next_due_at, now())
-                   FROM (SELECT id FROM delivery_lane WHERE id = ANY(%s) ORDER BY id FOR UPDATE) AS mine
-                   WHERE delivery_lane.id = mine.id""",
-                [lanes],
-            )
+            cursor.execute(enqueue.MARK_DUE, {"lanes": lanes})
             cursor.execute(wake.RING, [wake.LANES])
-
-
-_LET_GO = f"""
-UPDATE delivery_queue_entry SET held_reason = NULL WHERE recipient_id IN (
-    SELECT recipient_id FROM delivery_queue_entry WHERE credential_id = %s AND held_reason = '{FIRST_RESULTS}'
-    ORDER BY recipient_id LIMIT %s FOR UPDATE SKIP LOCKED)
-RETURNING lane_id
-"""

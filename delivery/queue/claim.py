@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+from django.db.backends.utils import CursorWrapper
 from psycopg.rows import class_row
 
 from delivery.queue.enqueue import mark_due
@@ -353,6 +354,28 @@ async def release(
         cursor = await connection.execute(sql, [lane_id, delay, delay, recipient_ids, path_id, fence])
         lane_ids = sorted({row[0] for row in await cursor.fetchall()})
         await mark_due(connection, lane_ids)
+
+
+async def set_aside(
+    connection: Connection, lane_ids: Sequence[int], *, credential_id: UUID, reason: str, most: int
+) -> None:
+    """Keep what is due of a credential in these lanes out of the sight of claims, until ``let_go``."""
+    sql = """UPDATE delivery_queue_entry SET held_reason = %s WHERE recipient_id IN (
+                 SELECT recipient_id FROM delivery_queue_entry
+                 WHERE lane_id = ANY(%s) AND credential_id = %s AND next_attempt_at <= now()
+                   AND path_id IS NULL AND held_reason IS NULL AND losses = 0
+                 ORDER BY next_attempt_at LIMIT %s FOR UPDATE SKIP LOCKED)"""
+    await connection.execute(sql, [reason, list(lane_ids), credential_id, most])
+
+
+def let_go(cursor: CursorWrapper, *, credential_id: UUID, reason: str, most: int) -> list[int]:
+    """Give back what was set aside, the oldest first; returns its lanes, which whoever calls marks as due."""
+    sql = """UPDATE delivery_queue_entry SET held_reason = NULL WHERE recipient_id IN (
+                 SELECT recipient_id FROM delivery_queue_entry WHERE credential_id = %s AND held_reason = %s
+                 ORDER BY recipient_id LIMIT %s FOR UPDATE SKIP LOCKED)
+             RETURNING lane_id"""
+    cursor.execute(sql, [credential_id, reason, most])
+    return sorted({row[0] for row in cursor.fetchall()})
 
 
 @dataclass(frozen=True, slots=True)

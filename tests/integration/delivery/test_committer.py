@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from accounts.models import QuotaBucket
+from delivery.acceptance import committer
 from delivery.acceptance.committer import StoreClosed
 from delivery.core import replies
 from delivery.core.replies import Rejection
@@ -29,6 +30,32 @@ async def test_messages_that_wait_share_a_transaction(world: World):
 
         transactions = await room.value("SELECT count(DISTINCT xmin::text) FROM delivery_message") - before
         assert transactions <= 5
+
+
+async def test_who_is_ready_waits_for_who_has_begun_and_not_for_who_does_not_come(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(committer, "_WAITS_FOR_COMPANY_S", 5)  # the machine of the test may be slow
+    async with Room(world) as room:
+        await room.send("first@far.test")
+        room.store.expect(7)
+        ready = asyncio.create_task(room.send("ready@far.test"))
+        while not room.store._committer._waiting and not ready.done():
+            await asyncio.sleep(0)
+
+        room.store.expect_no_more(7)
+        await asyncio.gather(ready, room.send("begun@far.test"))
+        monkeypatch.setattr(committer, "_WAITS_FOR_COMPANY_S", 0.05)
+        room.store.expect(8)
+        await room.send("alone@far.test")
+
+        together = await room.value(
+            """SELECT count(DISTINCT message.xmin::text) FROM delivery_message AS message
+               JOIN delivery_recipient AS recipient ON recipient.message_id = message.id
+               WHERE recipient.address IN ('ready@far.test', 'begun@far.test')"""
+        )
+        assert together == 1
+        assert await room.value("SELECT count(*) FROM delivery_message") == 4
 
 
 async def test_a_tenant_over_its_quota_is_refused_and_the_others_are_stored(world: World):
