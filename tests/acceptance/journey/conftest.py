@@ -44,7 +44,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     shutil.rmtree(var, ignore_errors=True)
     assert code == 0, "\n".join(running.log[-60:])
     # Every part has a database role of its own here. What the server itself logs includes what tests tried in vain.
-    denied = [line for line in running.log if "permission denied" in line and '"part": "postgres"' not in line]
+    denied = [line for line in running.log if "permission denied" in line and '"part":"postgres"' not in line]
     assert denied == []
 
 

@@ -230,9 +230,9 @@ def test_a_period_reads_its_own_partitions_only(cast: Cast) -> None:
         plan = "\n".join(row[0] for row in cursor.fetchall())
 
     partitions = set(re.findall(r"delivery_recipient_p(\d{8})", plan))
-    yesterday = datetime.now(tz=UTC) - timedelta(days=1)
-    assert f"{yesterday:%Y%m%d}" not in partitions or yesterday.hour == 23
-    assert f"{datetime.now(tz=UTC):%Y%m%d}" in partitions
+    assert narrowed.since is not None
+    assert f"{narrowed.since - timedelta(days=1):%Y%m%d}" not in partitions
+    assert f"{narrowed.since:%Y%m%d}" in partitions or narrowed.since.hour == 23
 
 
 # ---------------------------------------------------------------- rejections
