@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from accounts import factors, invitations, notices, people, sealing, tenants, trust
+from accounts import credentials, factors, invitations, notices, people, sealing, tenants, trust
 from accounts.audit import Actor
 from accounts.models import Membership, NoticeKind, Passkey, User
 from delivery import domains, jobs, pools, sources, suppressions, throttles
@@ -299,6 +299,7 @@ def pages_of_operations(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]
     episodes.mute(alert, until=timezone.now() + timedelta(days=1), reason="m" * 300, actor=operator)
 
     brake = braked_and_scored(cast)
+    login = credentials.issue_credential(cast.acme, kind="smtp", name="shop", actor=operator).credential
     told = b"domain,date,userReportedSpamRatio,domainReputation\nacme.example,%s,0.4%%,LOW\n" + b"x" * 300
     today = timezone.now().date().isoformat().encode()
     brought = provider_imports.take_up(told % today, file_name="f" * 200 + ".csv", actor=operator)
@@ -330,6 +331,7 @@ def pages_of_operations(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]
             ("source", f"/operator/sources/{first.pk}/"),
             ("source, add", "/operator/sources/add/"),
             ("source, retire", f"/operator/sources/{first.pk}/retire/"),
+            ("source, drain", f"/operator/sources/{first.pk}/drain/"),
             ("pools", "/operator/pools/"),
             ("pool", f"/operator/pools/{dedicated.name}/"),
             ("throttles", "/operator/throttles/"),
@@ -343,6 +345,8 @@ def pages_of_operations(cast: Cast) -> Callable[[Any], Iterator[tuple[str, Any]]
             ("operated tenants", "/operator/tenants/"),
             ("operated tenants, nothing", "/operator/tenants/?q=zzz"),
             ("operated tenant", "/operator/tenants/acme/"),
+            ("operated tenant, credentials", "/operator/tenants/acme/credentials/"),
+            ("operated tenant, pool of a credential", f"/operator/tenants/acme/credentials/{login.pk}/pool/"),
             ("operated tenant, score", "/operator/tenants/acme/score/"),
             ("operated domain", "/operator/tenants/acme/domains/acme.example/"),
             ("brakes", "/operator/brakes/"),
