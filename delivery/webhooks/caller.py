@@ -127,6 +127,8 @@ class Caller:
                 await listener
         finally:
             listener.cancel()
+            # To its end: the loop must not watch a socket that whoever called us closes next (uvloop aborts the process).
+            await asyncio.wait([listener])
 
     async def _listen(self, connection: Connection) -> None:
         async for _notification in connection.notifies():
