@@ -62,7 +62,9 @@ async def save(connection: psycopg.AsyncConnection[Any], path: OwnedPath) -> Non
             if written:
                 await changes.write(connection, path.row.id, written)
     except BaseException:
-        path.unsaved_changes.extendleft(reversed(written))
+        newest_last = [*written, *path.unsaved_changes]
+        path.unsaved_changes.clear()
+        path.unsaved_changes.extend(newest_last)  # where there are too many, the oldest go
         raise
     path.has_unsaved = path.governor.learnt != learnt or bool(path.unsaved_changes)
 
